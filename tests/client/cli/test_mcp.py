@@ -13,6 +13,7 @@ from portico.cli.mcp import read_settings
 from portico.errors import InvalidRequest
 
 STRANGER = str(Path(__file__).parents[2] / "server" / "features" / "mcp_servers" / "stranger.py")
+SCRIPTED = str(Path(STRANGER).with_name("scripted.py"))
 
 
 def test_a_server_is_added_looked_at_and_removed(command: Command) -> None:
@@ -40,6 +41,24 @@ def test_a_server_is_added_looked_at_and_removed(command: Command) -> None:
     assert command("mcp", "remove", "odd", "--dry-run").code == 0
     assert command("mcp", "remove", "odd", "--yes").code == 0
     assert command("mcp", "list", "--json").json == {"data": []}
+
+
+def test_show_names_the_problems_of_a_servers_tools_and_why_a_server_has_ended(
+    command: Command, tmp_path: Path
+) -> None:
+    tools = [{"name": "fine"}, 7, {"name": "odd", "inputSchema": {"type": "string"}}]
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"list": {"tools": tools}}), encoding="utf-8")
+    command("mcp", "add", "odd", "--", sys.executable, SCRIPTED, str(script))
+    details = command("mcp", "show", "odd").out
+    assert "odd_fine, odd_odd" in details and "Tool number 2 of the server is not offered" in details
+    assert "The tool 'odd' is offered without what could not be read: inputSchema.type." in details
+    script.write_text(json.dumps({"stderr": ["No licence"], "exit": 1}), encoding="utf-8")
+    command("mcp", "add", "gone", "--", sys.executable, SCRIPTED, str(script))
+    assert "It ended at its start. It last wrote: No licence" in command("mcp", "show", "gone").out
+    assert "No licence" in command("mcp", "list").out
+    for name in ("odd", "gone"):
+        assert command("mcp", "remove", name, "--yes").code == 0
 
 
 def test_mcp_servers_are_imported_from_the_settings_of_an_assistant(command: Command, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Literal, TextIO, TypeAlias, TypeVar
 
@@ -23,6 +24,7 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
 
 from portico.schemas.artifacts import Artifact
 from portico.schemas.mcp_servers import McpCard, McpContent, McpPrompt, McpPromptMessage, McpResource
@@ -34,8 +36,17 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.features.mcp_servers import incoming
+from portico_server.features.mcp_servers.error_codes import (
+    HTTP_ERROR_CODE,
+    OWN_CODES,
+    SERVER_ERROR_CODE,
+    SESSION_LOST_CODE,
+    TOO_LARGE_CODE,
+    UNREACHABLE_CODE,
+)
+from portico_server.features.mcp_servers.http_errors import HttpClient
 from portico_server.features.mcp_servers.offered import MAX_OFFERED
-from portico_server.features.mcp_servers.readable import TOO_LARGE_CODE, error_of, problems_of
+from portico_server.features.mcp_servers.readable import error_text, problems_of
 from portico_server.features.mcp_servers.sampling import DECLARED, Sampler
 from portico_server.features.mcp_servers.spec import ServerSpec
 from portico_server.features.mcp_servers.translate import (
@@ -63,6 +74,9 @@ START_TIMEOUT_S: Final = 120.0
 RESTART_WAIT_SECONDS: Final = 15.0
 """Seconds that a call waits for a server that is restarting."""
 
+SESSION_END_TIMEOUT_S: Final = 5.0
+"""Maximum seconds that a new session waits for the responses to requests of the session before it."""
+
 _FIRST_RETRY_S: Final = 0.5
 _MAX_RETRY_S: Final = 60.0
 RELIST_INTERVAL_S: Final = 1.0
@@ -76,6 +90,11 @@ _MAX_REASON_CHARS: Final = 3_000
 
 _FAILED: Final = "mcp_server_failed"
 _REFUSED: Final = "mcp_server_refused"
+_RESTARTING: Final = "It is being restarted."
+MAX_LAST_LINES: Final = 10
+"""Maximum number of lines that the error of a server that has ended shows of its standard error."""
+
+_MAX_LINE_CHARS: Final = 300
 LOG_BYTES: Final = 1024 * 1024
 """Size of a server's log, in bytes, at which it is emptied."""
 
@@ -92,6 +111,10 @@ _BROKEN: Final = (
     ValueError,
 )
 """Errors of a broken connection, or of an invalid response."""
+
+
+class _NotRun(Exception):
+    """The server did not run a request, for the reason in the message, so that the request can be repeated."""
 
 
 class ServerConnection:
@@ -112,7 +135,9 @@ class ServerConnection:
         )
         self.state: State = "starting"
         self.error: str | None = None
-        """The reason why the server is not available, which callers receive."""
+        """The reason why the server is not available, which callers receive. It stays while the server is started
+        again.
+        """
         self.restarts = 0
         self.card = McpCard()
         """What the server reported about itself when it was last reached."""
@@ -124,6 +149,11 @@ class ServerConnection:
         self._offer = offer
         self._keep = keep
         self._client: Client | None = None
+        self._has_started = self._has_lost_session = False
+        self._requests: set[asyncio.Future[None]] = set()
+        """A future for each request to the server that has no response yet."""
+        self._log_start = 0
+        """Size of the log, in bytes, when the server was last started."""
         self._ready = asyncio.Event()
         self._wake = asyncio.Event()
         self._over = asyncio.Event()
@@ -133,16 +163,22 @@ class ServerConnection:
         """Keep the server connected until `stop`."""
         pause = _FIRST_RETRY_S
         while not self._stopping.is_set():
-            began = asyncio.get_running_loop().time()
+            began, self._has_lost_session = asyncio.get_running_loop().time(), False
             try:
                 await self._hold()
             except Exception as error:  # noqa: BLE001  # anything: it is told, and the server is tried again
-                self.error = self._secrets.remove(_sentence(error, next(iter(self.spec.command), "")))
+                if not (self._has_started and self._over.is_set()):  # otherwise the reason is known already
+                    self.error = self._secrets.remove(_sentence(error, next(iter(self.spec.command), "")))
             self._client = None
             self._ready.clear()
-            self.tried.set()
             if self._stopping.is_set():
                 break
+            if self._has_lost_session:
+                logger.info("the MCP server %s has ended its session", self.spec.name)
+                self.restarts += 1
+                continue
+            await self._add_last_lines()
+            self.tried.set()
             if asyncio.get_running_loop().time() - began > _MAX_RETRY_S:
                 pause = _FIRST_RETRY_S  # the server had worked for a while
             logger.warning("lost the MCP server %s: %s", self.spec.name, self.error)
@@ -163,13 +199,14 @@ class ServerConnection:
     async def _hold(self) -> None:
         """Connect to the server once. Return when the connection ends."""
         self._over.clear()
-        self.state, self.error = "starting", None
+        self.state, self._has_started = "starting", False
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(START_TIMEOUT_S):
                 client = await stack.enter_async_context(await self._connect(stack))
                 self._offer(*await _tools(client))
             self.card, self.reached_at = self._secrets.remove(card_of(client)), time.time()
             self.state, self.error, self._client = "ready", None, client
+            self._has_started = True
             self._ready.set()
             self.tried.set()
             beside = [
@@ -185,10 +222,17 @@ class ServerConnection:
                         break
                     self._wake.clear()
                     listed_at = clock()
-                    self._offer(*await _tools(client))
+                    try:
+                        self._offer(*await _tools(client))
+                    except MCPError as error:
+                        if error.error.code != SESSION_LOST_CODE:
+                            raise
+                        self._lose_session(client)
             finally:
                 self._client = None
                 self._ready.clear()
+                if self._has_lost_session and self._requests:
+                    await asyncio.wait(self._requests, timeout=SESSION_END_TIMEOUT_S)
                 for task in beside:
                     task.cancel()
                 await asyncio.wait(beside)
@@ -206,7 +250,7 @@ class ServerConnection:
         spec = self.spec
         transport: Any
         if spec.url:
-            http = httpx2.AsyncClient(
+            http = HttpClient(
                 headers=dict(spec.headers),
                 timeout=httpx2.Timeout(30, read=spec.timeout + 30),
                 trust_env=not is_local(httpx2.URL(spec.url).host),
@@ -228,7 +272,9 @@ class ServerConnection:
                 encoding=incoming.ENCODING,
                 encoding_error_handler="replace",
             )
-            transport = stdio_client(parameters, errlog=stack.enter_context(_opened(self._log)))
+            log = stack.enter_context(_opened(self._log))
+            self._log_start = log.tell()
+            transport = stdio_client(parameters, errlog=log)
         return Client(
             incoming.read_transport(transport, self.note_loss),
             read_timeout_seconds=spec.timeout,
@@ -259,9 +305,29 @@ class ServerConnection:
         self._over.set()
         self._wake.set()
 
+    def _lose(self, client: Client, reason: str) -> None:
+        """Mark the connection as unusable, unless it is no longer the connection of ``client``."""
+        if self._client is client:
+            self._client, self.state = None, "waiting"
+            self._ready.clear()
+            self.note_loss(reason)
+
+    def _lose_session(self, client: Client) -> None:
+        """Start a new session at once, unless the session of ``client`` is no longer the current one."""
+        if self._client is client:
+            self._has_lost_session = True
+            self._lose(client, "The server has ended the session.")
+
+    async def _add_last_lines(self) -> None:
+        """Add to the error of a program that has ended what it wrote last."""
+        if self.spec.command and self.error is not None and self.error != _RESTARTING:
+            lines = await pools.FILES.run(_last_lines, self._log, self._log_start)
+            if lines:
+                self.error += self._secrets.remove(plain(" It last wrote:\n" + "\n".join(lines)))
+
     def restart(self) -> None:
         """Restart the connection immediately."""
-        self.note_loss("It is being restarted.")
+        self.note_loss(_RESTARTING)
 
     def stop(self) -> None:
         """End `run` and close the connection in an orderly way."""
@@ -330,44 +396,77 @@ class ServerConnection:
         return [self._secrets.remove(message) for message in messages_of(result)]
 
     async def _ask(self, work: Callable[[Client], Awaitable[T]], action: str = "request") -> T:
-        """Send a request to the server. Raise `Conflict` and `InvalidRequest` that describe the problem.
+        """Send a request to the server, and send it once more if the server did not run it. Raise `Conflict` and
+        `InvalidRequest` that describe the problem.
 
         ``action``: the word for the request in messages.
         """
+        try:
+            return await self._attempt(work, action)
+        except _NotRun:
+            logger.info("repeating a %s of the MCP server %s", action, self.spec.name)
+        try:
+            return await self._attempt(work, action)
+        except _NotRun as error:
+            raise self._trouble(f"did not run the {action}: {error}") from error
+
+    async def _attempt(self, work: Callable[[Client], Awaitable[T]], action: str) -> T:
+        """Send a request to the server. Raise `_NotRun`, and errors as `_ask` does.
+
+        A request to a server that could not be reached tries at once to reach it again.
+        """
+        if self.spec.url and self.state == "waiting":
+            self._wake.set()
         try:
             async with asyncio.timeout(RESTART_WAIT_SECONDS):
                 await self._ready.wait()
         except TimeoutError:
             raise self._trouble(f"is not running: {self.error or 'it is starting'}") from None
-        try:
-            async with self._turn():
-                client = self._client
-                if client is None:  # the server ended while this call waited for its turn
-                    raise self._trouble(f"is not running: {self.error or 'it is being started again'}")
+        async with self._turn():
+            client = self._client
+            if client is None:  # the server ended while this call waited for its turn
+                raise self._trouble(f"is not running: {self.error or 'it is being started again'}")
+            request = asyncio.get_running_loop().create_future()
+            self._requests.add(request)
+            try:
                 result = await work(client)
-            self.reached_at = time.time()
-            return result
-        except MCPError as error:
-            if error.error.code == types.CONNECTION_CLOSED:
-                self.note_loss(f"The server ended in the middle of a {action}.")
-                raise self._trouble(f"ended in the middle of the {action}; it is being restarted") from error
-            if error.error.code == TOO_LARGE_CODE:
-                raise self._trouble(
+            except MCPError as error:
+                raise self._failure(client, error.error, action) from error
+            except _BROKEN as error:
+                if isinstance(error, httpx2.HTTPError):
+                    self._lose(client, f"The server could not be reached: {_line(error)}")
+                raise self._trouble(f"returned an invalid response: {_line(error)}") from error
+            finally:
+                request.set_result(None)
+                self._requests.discard(request)
+        self.reached_at = time.time()
+        return result
+
+    def _failure(self, client: Client, error: types.ErrorData, action: str) -> Exception:
+        """Return the exception for an error response to a request, and note what it says about the connection."""
+        reason = self._secrets.remove(plain(error_text(error)))[:_MAX_REASON_CHARS]
+        match error.code:
+            case types.CONNECTION_CLOSED:
+                self._lose(client, f"The server ended in the middle of a {action}.")
+                return self._trouble(f"ended in the middle of the {action}; it is being restarted")
+            case _ if error.code == SESSION_LOST_CODE:
+                self._lose_session(client)
+                return _NotRun(reason)
+            case _ if error.code == UNREACHABLE_CODE:
+                self._lose(client, reason)
+                return _NotRun(reason)
+            case _ if error.code == TOO_LARGE_CODE:
+                return self._trouble(
                     f"returned more than {incoming.MAX_LINE_CHARS:,} characters or {incoming.MAX_PARTS:,} "
                     "objects, lists and values, which exceeds the limit: request less data from the server"
-                ) from error
-            if error.error.code == types.REQUEST_TIMEOUT:
-                raise self._trouble(f"did not respond within {self.spec.timeout:g} s") from error
-            _code, message = error_of(error.error)
-            reason = self._secrets.remove(plain(message))[:_MAX_REASON_CHARS]
-            raise InvalidRequest(
-                f"The MCP server '{self.spec.name}' refused the {action}: {reason}",
-                code=_REFUSED,
-            ) from error
-        except _BROKEN as error:
-            if isinstance(error, httpx2.HTTPError):
-                self.note_loss(f"The server could not be reached: {_line(error)}")
-            raise self._trouble(f"returned an invalid response: {_line(error)}") from error
+                )
+            case types.REQUEST_TIMEOUT:
+                return self._trouble(f"did not respond within {self.spec.timeout:g} s")
+        if error.code == HTTP_ERROR_CODE and error.data["status"] == HTTPStatus.UNAUTHORIZED:
+            self._lose(client, reason)
+        return InvalidRequest(
+            f"The MCP server '{self.spec.name}' refused the {action}: {reason}", code=_REFUSED
+        )
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -442,6 +541,18 @@ def cut(log: Path) -> bool:
     return has_grown
 
 
+def _last_lines(log: Path, start: int) -> list[str]:
+    """Return the last lines of a log after its first ``start`` bytes, or of all of it if it was emptied since."""
+    try:
+        with log.open("rb") as file:
+            file.seek(start if start <= log.stat().st_size else 0)
+            text = file.read(LOG_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return []
+    lines = [line.rstrip()[:_MAX_LINE_CHARS] for line in text.splitlines() if line.strip()]
+    return lines[-MAX_LAST_LINES:]
+
+
 def _language() -> dict[str, str]:
     """Return the environment variables of the language, which ``mcp`` does not pass to a process.
 
@@ -457,12 +568,19 @@ def _sentence(error: BaseException, program: str) -> str:
     match error:
         case FileNotFoundError(filename=name):
             return f"The program '{name or program}' does not exist on this machine."
+        case MCPError() if error.error.code == types.CONNECTION_CLOSED:
+            return "It ended at its start."
+        case MCPError() if error.error.code in OWN_CODES and error.error.code != SERVER_ERROR_CODE:
+            return error.error.message
         case MCPError():
-            return f"It refused: {error.error.message[:500]}"
+            return f"It refused: {error_text(error.error)[:_MAX_REASON_CHARS]}"
         case TimeoutError():
             return f"The server did not respond within {START_TIMEOUT_S:g} s of its start."
     return f"{type(error).__name__}: {_line(error)}" if str(error) else type(error).__name__
 
 
 def _line(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return " ".join(str(error).split())[:500]

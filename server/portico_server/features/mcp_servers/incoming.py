@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final, Self
 
 import anyio
@@ -19,7 +20,9 @@ import httpx2
 from mcp.shared.message import SessionMessage
 
 from portico_server.core.rate_bucket import RateBucket
-from portico_server.features.mcp_servers.readable import TOO_LARGE_CODE, Responses, readable_message
+from portico_server.features.mcp_servers.error_codes import TOO_LARGE_CODE
+from portico_server.features.mcp_servers.http_errors import error_message
+from portico_server.features.mcp_servers.readable import Responses, readable_message
 
 # Decodes a program's standard output as text with limited line lengths. The ``mcp`` package buffers a line
 # until it is complete, however long it is, and the only part of its reader that we can choose is the
@@ -292,6 +295,18 @@ class _EventBody(_JsonBody):
         yield line.encode()
 
 
+class _ErrorBody(_JsonBody):
+    """The bytes of a response with an error status, as a JSON-RPC error."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, response: httpx2.Response) -> None:
+        super().__init__(stream)
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        body = (await self.collect()).decode("utf-8-sig", "replace")
+        yield error_message(self._response, body).encode()
+
+
 def _as_data(text: str) -> bytes:
     return "".join(f"data: {line}\n" for line in text.split("\n")).encode()
 
@@ -308,5 +323,9 @@ async def read_response(response: httpx2.Response) -> None:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise httpx2.DecodingError("the response is compressed, which was not requested")
     assert isinstance(response.stream, httpx2.AsyncByteStream)
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        response.stream = _ErrorBody(response.stream, response)
+        response.headers["Content-Type"] = "application/json"
+        return
     is_events = response.headers.get("Content-Type", "").lower().startswith("text/event-stream")
     response.stream = (_EventBody if is_events else _JsonBody)(response.stream)

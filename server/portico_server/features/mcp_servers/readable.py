@@ -16,6 +16,7 @@ import orjson
 
 from portico_server.core.json_schema import readable_schema
 from portico_server.core.words import whole_number
+from portico_server.features.mcp_servers.error_codes import OWN_CODES, SERVER_ERROR_CODE
 
 PROBLEMS: Final = "portico/problems"
 """Name under which ``_meta`` of a result contains sentences about what could not be read."""
@@ -25,20 +26,6 @@ OUTPUT_SCHEMA: Final = "portico/output-schema"
 it discards results that do not match.
 """
 
-TOO_LARGE_CODE: Final = -32_099
-"""Code of the error that replaces a response that is too large."""
-
-SERVER_ERROR_CODE: Final = -32_098
-"""Code of an error of the server whose own code has a meaning for the ``mcp`` package. The error's data contain the
-server's ``code`` and ``data``.
-"""
-
-_RESERVED_CODES: Final = (
-    types.CONNECTION_CLOSED,
-    types.REQUEST_TIMEOUT,
-    TOO_LARGE_CODE,
-    SERVER_ERROR_CODE,
-)
 _VALUE: Final = "portico/value"
 """Name under which a result contains a value that is not an object."""
 
@@ -87,27 +74,27 @@ def _error(error: Any) -> dict[str, Any]:
     if not isinstance(error, dict):
         return {"code": types.INTERNAL_ERROR, "message": _text_of(error)}
     code, message, data = error.get("code"), error.get("message"), error.get("data")
-    if isinstance(code, bool) or not isinstance(code, int):
-        code = types.INTERNAL_ERROR
-    if code in _RESERVED_CODES:
+    is_reserved = code in (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT, *OWN_CODES)
+    if isinstance(code, int) and not isinstance(code, bool) and isinstance(message, str) and not is_reserved:
+        return error
+    if is_reserved:
         code, data = SERVER_ERROR_CODE, {"code": code, "data": data}
+    elif isinstance(code, bool) or not isinstance(code, int):
+        code = types.INTERNAL_ERROR
     if not isinstance(message, str):
         # the error's other members say what its message does not
         message = _text_of(error if message is None else message)[:_MAX_ERROR_CHARS]
-    if code == error.get("code") and message == error.get("message"):
-        return error
     return {"code": code, "message": message, **({} if data is None else {"data": data})}
 
 
-def error_of(error: types.ErrorData) -> tuple[int, str]:
-    """Return the code that a server gave its error, and its message followed by the error's data."""
-    code, data = error.code, error.data
-    if code == SERVER_ERROR_CODE and isinstance(data, Mapping):
-        code, data = data["code"], data["data"]
-    message = error.message
-    if data not in (None, "", {}, []):
-        message += f" ({_text_of(data)[:_MAX_ERROR_CHARS]})"
-    return code, message
+def error_text(error: types.ErrorData) -> str:
+    """Return the message of a server's error, followed by the error's data."""
+    data = error.data
+    if error.code in OWN_CODES:
+        data = data["data"] if error.code == SERVER_ERROR_CODE else None
+    if data in (None, "", {}, []):
+        return error.message
+    return f"{error.message} ({_text_of(data)[:_MAX_ERROR_CHARS]})"
 
 
 class Responses:

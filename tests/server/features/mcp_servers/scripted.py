@@ -9,7 +9,8 @@ the start, and the status to end with.
 Without a second argument the server uses standard input and output. With one, it serves HTTP, prints its port, and
 answers with JSON or with an event stream. Over HTTP it has sessions: the tool ``forget`` ends all of them, and a
 request of an unknown session gets the response ``lost``: status, headers and body. The tool ``runs`` says how many
-calls have run. ``refusal`` is such a response for every request.
+calls have run. ``refusal`` is such a response for every request, and ``expired`` for every request after a call of the
+tool ``expire``. With ``forgets`` no session lasts longer than its first request.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def called(name: str, arguments: Any) -> dict[str, Any]:
     RUNS.append(name)
     if name == "forget":
         SESSIONS.clear()
+    if name == "expire":
+        SCRIPT["refusal"] = SCRIPT["expired"]
     response: dict[str, Any] = SCRIPT.get("calls", {}).get(name) or {
         "result": text(f"{name} {json.dumps(arguments)}")
     }
@@ -105,7 +108,8 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"Content-Type": "application/json"}
         if message.get("method") == "initialize":
             session = headers["Mcp-Session-Id"] = f"session-{len(SESSIONS)}-{len(RUNS)}"
-            SESSIONS.add(session)
+            if "forgets" not in SCRIPT:
+                SESSIONS.add(session)
         elif self.headers.get("Mcp-Session-Id", "") not in {"", *SESSIONS}:
             self.refuse(SCRIPT.get("lost", {"status": 404}))
             return
