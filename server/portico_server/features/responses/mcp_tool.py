@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, nearest
+from portico_server.core.names import callable_name
 from portico_server.core.origins import ORIGINS, Origins, join_origins, origin_of_tool
 from portico_server.core.request import CalledTool, ToolCall, ToolResult
 from portico_server.core.scoped_value import ScopedValue
@@ -77,7 +78,8 @@ def _server_tool(card: Card, label: str) -> ServerTool:
         assert isinstance(result, ToolResult)
         return result
 
-    name, schema = card.name.removeprefix(f"{label}_"), card.input_schema or NO_ARGUMENTS
+    name = (card.original_name or card.name).removeprefix(f"{label}_")
+    schema = card.input_schema or NO_ARGUMENTS
     read_only = card.labels.get("read_only") is True
     refuses_data = card.labels.get("on_data") == "refuse"
     return ServerTool(name, card.name, card.description, schema, read_only, call_tool, refuses_data)
@@ -117,8 +119,9 @@ def _offer(bench: ToolContext, tool: McpTool, server_tool: ServerTool) -> Offere
         else:
             await call(bench, offer, called_tool.arguments)
 
+    model_name = callable_name(name)
     offer = OfferedTool(
-        name if name not in bench.offers else server_tool.full_name,
+        model_name if model_name not in bench.offers else server_tool.full_name,
         server_tool.description,
         server_tool.schema,
         use,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +21,7 @@ from tests.server.api.openai.responses.test_create import WEATHER
 from portico_server.features.sandbox.environment import Environment
 
 SEARCH: Any = {"type": "file_search", "vector_store_ids": ["handbook"]}
+SCRIPTED = str(Path(__file__).parents[2] / "features" / "mcp_servers" / "scripted.py")
 ODD: Any = {"type": "mcp", "server_label": "odd", "require_approval": "never"}
 
 
@@ -149,6 +152,23 @@ def test_tools_of_a_configured_mcp_server_are_listed_and_called(client: OpenAI) 
         model="clever", input="and now", tools=[ODD], previous_response_id=final.id
     )
     assert [item.type for item in second.output] == ["message"]  # its tools were listed earlier
+
+
+def test_a_tool_of_an_mcp_server_is_allowed_and_listed_by_its_name_on_the_server(
+    harbour: Daemon, client: OpenAI, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"list": {"tools": [{"name": "mail.read"}, {"name": "mail.send"}]}}))
+    server = {"name": "post", "command": [sys.executable, SCRIPTED, str(script)]}
+    with httpx.Client(base_url=harbour.url, headers=bearer("boss"), timeout=60) as plain:
+        assert plain.post("/api/mcp/servers", json=server).json()["state"] == "ready"
+    tool: Any = {"type": "mcp", "server_label": "post", "allowed_tools": ["mail.read"]}
+    answer = client.responses.create(model="clever", input="and now", tools=[tool])
+    tool_list = answer.output[0]
+    assert tool_list.type == "mcp_list_tools"
+    assert [server_tool.name for server_tool in tool_list.tools] == ["mail.read"]
+    with httpx.Client(base_url=harbour.url, headers=bearer("boss"), timeout=60) as plain:
+        assert plain.delete("/api/mcp/servers/post").json()["deleted"]
 
 
 def test_the_error_of_a_failed_tool_is_in_the_mcp_call(client: OpenAI) -> None:
