@@ -89,7 +89,7 @@ class HeldServer:
         self.names, problems = {}, list(problems)
         tools_by_name: dict[str, types.Tool] = {}
         for tool in tools:
-            if tools_by_name.setdefault(tool.name, tool) is not tool:
+            if tools_by_name.setdefault(tool.name, tool) != tool:
                 problems.append(
                     f"The server lists two tools named '{tool.name[:100]}'; only the first can be called."
                 )

@@ -98,8 +98,12 @@ async def test_names_depend_neither_on_the_order_of_the_tools_nor_on_other_tools
     assert alone in names
 
 
-async def test_of_two_tools_with_the_same_name_the_first_is_offered_and_the_second_named(case: Case) -> None:
-    info = await case.host.add(scripted(case.folder, tools("same", "same", "other")), None)
+async def test_of_two_different_tools_with_the_same_name_the_first_is_offered_and_the_second_named(
+    case: Case,
+) -> None:
+    script = tools("same", "same", "same", "other")
+    script["list"]["tools"][2]["description"] = "Another tool"
+    info = await case.host.add(scripted(case.folder, script), None)
     assert info.tools == ("odd_other", "odd_same")
     assert info.problems == ("The server lists two tools named 'same'; only the first can be called.",)
 
