@@ -47,6 +47,8 @@ def readable_message(text: str) -> str:
             message, is_changed = json.loads(clean, parse_constant=lambda _constant: None), True
         except (ValueError, RecursionError):
             return text
+    if isinstance(message, list) and len(message) == 1:  # a batch, which the revision 2025-03-26 allowed
+        [message], is_changed = message, True
     if not isinstance(message, dict) or "id" not in message or "method" in message:
         return text
     if message.get("error") is not None:

@@ -274,6 +274,7 @@ CALLS: Final = {
     "half_a_pair": CallRow(
         {"line": '{"jsonrpc":"2.0","id":$ID,"result":{"content":[{"type":"text","text":"a\\ud83d"}]}}'}, "a?"
     ),
+    "batch_of_one": CallRow({"line": '[{"jsonrpc":"2.0","id":$ID,"result":{"content":["a"]}}]'}, "a"),
     "text_id": CallRow({"line": '{"jsonrpc":"2.0","id":"$ID","result":{"content":[]}}'}, ""),
     # errors
     **{
