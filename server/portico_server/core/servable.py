@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkab
 
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
+from portico_server.core.names import callable_name
 from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Request, Result
@@ -68,7 +69,10 @@ class Card:
             case "store":
                 return (f"stores:{self.name}:read", f"stores:{self.id}:read")
             case "tool":
-                return tuple(f"tools:{name}:call" for name in (self.name, self.original_name) if name)
+                # Another tool can have the original name, if it is one that models can call.
+                is_original = self.original_name and self.name == callable_name(self.original_name)
+                names = (self.name, self.original_name) if is_original else (self.name,)
+                return tuple(f"tools:{name}:call" for name in names)
             case "app":
                 return (f"apps:{self.name}:call",)
 

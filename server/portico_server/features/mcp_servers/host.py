@@ -18,6 +18,7 @@ from portico.schemas.mcp_servers import (
 )
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, NotFound, nearest
+from portico_server.core.names import callable_name
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Card, Servable
 from portico_server.db import specs as rows
@@ -105,10 +106,10 @@ class McpHost:
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
         """Return the tool that exactly one server has under this name of its own, with or without the server's prefix.
-        See `portico_server.core.registry.Source`.
+        See `portico_server.core.registry.Source`. A name that models can call means the tool with that name alone.
         """
         kind, _, name = key.partition("/")
-        if kind != "tool" or owner is not None:
+        if kind != "tool" or owner is not None or callable_name(name) == name:
             return None
         names = [tool_name for server in self._servers.values() for tool_name in server.names_for(name)]
         return self._toolbox.get(names[0]) if len(names) == 1 else None

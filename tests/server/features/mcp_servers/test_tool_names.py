@@ -13,7 +13,7 @@ import pytest
 from tests.api_server import ApiServer, api_server
 from tests.server.features.mcp_servers.test_host import Case, opened
 
-from portico_server.core.errors import NotFound
+from portico_server.core.errors import Forbidden, NotFound
 from portico_server.core.principal import Principal
 from portico_server.features.agents.read import agent as read_agent
 from portico_server.features.mcp_servers.spec import ServerSpec, parse
@@ -114,6 +114,16 @@ async def test_tools_of_two_servers_that_would_have_one_name_both_stay(case: Cas
     [later_name] = info.tools
     assert re.fullmatch(r"a_b_c_[0-9a-f]{12}", later_name)
     assert await originals(case, ("a_b_c", later_name)) == {"a_b_c": "b_c", later_name: "c"}
+    key = Principal("k", frozenset({"tools:a_b_c:call"}))
+    assert [card.title for card in await case.daemon.registry.cards(key, "tool")] == ["b_c"]
+    with pytest.raises(Forbidden):
+        await case.use(later_name, key)
+
+
+async def test_a_name_that_models_can_call_means_no_tool_of_another_name(case: Case) -> None:
+    await case.host.add(scripted(case.folder, tools("plain")), None)
+    with pytest.raises(NotFound):
+        await case.use("plain")
 
 
 async def test_a_tool_is_also_found_by_its_name_on_the_server(case: Case) -> None:
