@@ -177,6 +177,10 @@ def _with_arguments(tool: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _copy_of(body: Mapping[str, Any]) -> dict[str, Any]:
     request = {name: value for name, value in body.items() if value is not None and name not in _OURS}
+    stop = request.pop("stop", ())
+    # An empty text would end every answer at once.
+    if stops := [text for text in ([stop] if isinstance(stop, str) else stop) if text]:
+        request["stop"] = stops
     request["stream"] = True
     request["stream_options"] = {"include_usage": True}
     return request

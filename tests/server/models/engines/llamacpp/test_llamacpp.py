@@ -126,6 +126,14 @@ def test_tools_are_passed_to_a_template_that_supports_them_unless_forced() -> No
     assert none.tools is None and "tools" not in none.bodies[0]
 
 
+@pytest.mark.parametrize("stop", ["", [""], []], ids=str)
+def test_an_empty_stop_sequence_stops_nothing(stop: Any) -> None:
+    assert "stop" not in prepare_chat(ask(stop=stop), template_has_tools=False).bodies[0]
+    assert "stop" not in prepare_completion({"prompt": "a", "stop": stop}).bodies[0]
+    mixed = prepare_chat(ask(stop=["", "end"]), template_has_tools=False).bodies[0]
+    assert mixed["stop"] == ["end"]
+
+
 def test_tool_choice_limits_functions_and_unknown_tools_are_refused() -> None:
     tools = [{"type": "function", "function": {"name": name}} for name in "ab"]
     web = {"type": "web_search"}
