@@ -44,6 +44,7 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
             raise InvalidRequest(f"'{field}' is deprecated; send 'tools' and 'tool_choice'.", param=field)
     if "audio" in (body.get("modalities") or ()):
         raise InvalidRequest("This model answers only in text.", code="unsupported_value", param="modalities")
+    _check_tool_types(body)
     messages = [
         _message(item, f"messages[{index}]", sees=sees)
         for index, item in enumerate(body.get("messages") or ())
@@ -83,6 +84,19 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
         wants_logprobs,
         body.get("top_logprobs") or 0,
     )
+
+
+def _check_tool_types(body: Mapping[str, Any]) -> None:
+    """Raise `InvalidRequest` for a tool that is not a function."""
+    for index, tool in enumerate(body.get("tools") or ()):
+        kind = tool.get("type") if isinstance(tool, Mapping) else None
+        if kind != "function":
+            raise InvalidRequest(
+                f"This model calls only tools of the type 'function', not '{kind}'. Leave out this tool, or "
+                "choose a model that supports it.",
+                code="unsupported_value",
+                param=f"tools[{index}].type",
+            )
 
 
 def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:

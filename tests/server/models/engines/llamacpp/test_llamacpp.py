@@ -134,6 +134,16 @@ def test_an_empty_stop_sequence_stops_nothing(stop: Any) -> None:
     assert mixed["stop"] == ["end"]
 
 
+@pytest.mark.parametrize(
+    "tool", [{"type": "custom", "custom": {"name": "x"}}, {"type": "web_search"}], ids=str
+)
+@pytest.mark.parametrize("template_has_tools", [True, False])
+def test_a_tool_that_is_not_a_function_is_refused(tool: Any, template_has_tools: bool) -> None:
+    with pytest.raises(InvalidRequest, match=tool["type"]) as error_info:
+        prepare_chat(ask(tools=[tool]), template_has_tools=template_has_tools)
+    assert error_info.value.param == "tools[0].type"
+
+
 def test_tool_choice_limits_functions_and_unknown_tools_are_refused() -> None:
     tools = [{"type": "function", "function": {"name": name}} for name in "ab"]
     web = {"type": "web_search"}
