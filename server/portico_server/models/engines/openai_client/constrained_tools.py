@@ -16,6 +16,7 @@ from typing import Any
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.ids import new_id
+from portico_server.models.engines.openai_client.resolved_schema import SchemaResolver
 from portico_server.models.openai_wire import arguments_schema
 
 REPLY_FIELD = "reply"
@@ -34,14 +35,27 @@ class ToolPlan:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """Return the schema that the model's output must fit."""
+        """Return the schema that the model's output must fit. Raise `InvalidRequest` for a reference that leads
+        nowhere.
+        """
+        resolver = SchemaResolver()
         forms = [
-            _object(name={"const": function["name"]}, arguments=arguments_schema(function))
+            _object(
+                name={"const": function["name"]},
+                arguments=resolver.resolve(
+                    arguments_schema(function), f"the function '{function['name']}'", "tools"
+                ),
+            )
             for function in self.functions
         ]
         if self.free:
-            forms.append(_object(**{REPLY_FIELD: dict(self.answer) if self.answer else {"type": "string"}}))
-        return forms[0] if len(forms) == 1 else {"anyOf": forms}
+            answer = (
+                resolver.resolve(self.answer, "'response_format'", "response_format")
+                if self.answer
+                else {"type": "string"}
+            )
+            forms.append(_object(**{REPLY_FIELD: answer}))
+        return resolver.complete(forms[0] if len(forms) == 1 else {"anyOf": forms})
 
     def instruct(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the messages with a description of the functions added to the system message."""

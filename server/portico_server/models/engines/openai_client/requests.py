@@ -8,6 +8,7 @@ from typing import Any
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.openai_client.constrained_tools import ToolPlan, plan_tools
+from portico_server.models.engines.openai_client.resolved_schema import resolved_schema
 from portico_server.models.openai_wire import arguments_schema
 
 # Fields that Portico handles itself, and fields that the engine rejects as a type error if they are null.
@@ -63,11 +64,13 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
     request.pop("response_format", None)
     tools = plan_tools(body, schema, template_has_tools=template_has_tools)
     if tools is None and body.get("tools") and body.get("tool_choice") != "none":
-        request["tools"] = [_with_arguments(tool) for tool in body["tools"]]
+        request["tools"] = [_with_arguments(tool, index) for index, tool in enumerate(body["tools"])]
         if body.get("parallel_tool_calls") is not None:
             request["parallel_tool_calls"] = body["parallel_tool_calls"]
     if tools is not None:
         messages, schema = tools.instruct(messages), tools.schema
+    elif schema is not None:
+        schema = resolved_schema(schema, "'response_format'", "response_format")
     if not template_has_tools:
         messages = [_without_tools(message) for message in messages]
     if schema is not None:
@@ -146,8 +149,9 @@ def schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(response_format, Mapping) or response_format.get("type") in (None, "text"):
         return None
     if response_format["type"] == "json_object":
-        # The engine's own json_object mode allows prose before the object.
-        return {"type": "object"}
+        # The engine's own json_object mode allows prose before the object. llama.cpp takes a schema here, too.
+        given_schema = response_format.get("schema")
+        return dict(given_schema) if isinstance(given_schema, Mapping) else {"type": "object"}
     if response_format["type"] == "json_schema":
         inner = response_format.get("json_schema")
         schema = inner.get("schema") if isinstance(inner, Mapping) else None
@@ -181,12 +185,17 @@ def check_alternatives(body: Mapping[str, Any], model: str, max_alternatives: in
             )
 
 
-def _with_arguments(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the tool with a schema for its function's arguments, added if the caller sent none."""
+def _with_arguments(tool: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+    """Return the tool with a resolved schema for its function's arguments, added if the caller sent none.
+
+    The engine makes one grammar of all tools, so definitions of different tools need different names.
+    """
     function = tool.get("function")
     if not isinstance(function, Mapping):
         return tool
-    return {**tool, "function": {**function, "parameters": arguments_schema(function)}}
+    owner, param = f"the function '{function.get('name')}'", f"tools[{index}].function.parameters"
+    parameters = resolved_schema(arguments_schema(function), owner, param, f"t{index}")
+    return {**tool, "function": {**function, "parameters": parameters}}
 
 
 def _copy_of(body: Mapping[str, Any]) -> dict[str, Any]:

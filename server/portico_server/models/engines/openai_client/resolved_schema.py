@@ -1,0 +1,184 @@
+"""Schemas as engines turn them into grammars: references lead to definitions beside them, whatever is put around them.
+
+A reference such as ``#/$defs/Query`` is resolved in the schema in which it is written. Its target becomes a definition
+with a name of its own, so that schemas of several functions can stand in one schema.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+
+from portico_server.core.errors import InvalidRequest
+
+_ANNOTATIONS: Final = frozenset(
+    ("$comment", "default", "deprecated", "description", "examples", "readOnly", "title", "writeOnly")
+)
+"""Keywords that restrict no value."""
+
+_NAMED: Final = ("properties", "patternProperties", "dependentSchemas")
+"""Keywords whose values map names to schemas."""
+
+_LISTED: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
+_SINGLE: Final = ("items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames")
+
+MAX_MERGED: Final = 1_000
+"""Maximum number of references whose targets are merged with the keywords beside them."""
+
+
+class SchemaResolver:
+    """Resolves the references of schemas that stand in one schema. ``definitions`` are the targets, by their new names,
+    which begin with ``prefix``.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self.definitions: dict[str, Any] = {}
+        self._merged_count = 0
+
+    def resolve(self, schema: Mapping[str, Any], owner: str, param: str) -> dict[str, Any]:
+        """Return a schema whose references lead to `definitions`, without definitions of its own.
+
+        Raise `InvalidRequest` for ``param`` if a reference leads nowhere, or only to itself. The error names ``owner``.
+        """
+        return _ReferenceReader(self, schema, owner, param).read(schema)
+
+    def complete(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return a schema that contains resolved schemas, with the definitions to which their references lead."""
+        return {**schema, "$defs": self.definitions} if self.definitions else schema
+
+    def new_name(self) -> str:
+        """Return the name of a new definition."""
+        name = f"{self._prefix}d{len(self.definitions) + 1}"
+        self.definitions[name] = {}
+        return name
+
+    def may_merge(self) -> bool:
+        """Return whether another target may be merged with the keywords beside its reference."""
+        self._merged_count += 1
+        return self._merged_count <= MAX_MERGED
+
+
+def resolved_schema(schema: Mapping[str, Any], owner: str, param: str, prefix: str = "") -> dict[str, Any]:
+    """Return a schema that stands alone, with its references resolved. See `SchemaResolver`."""
+    resolver = SchemaResolver(prefix)
+    return resolver.complete(resolver.resolve(schema, owner, param))
+
+
+class _ReferenceReader:
+    """Reads one schema, the ``root`` of its references."""
+
+    def __init__(self, resolver: SchemaResolver, root: Mapping[str, Any], owner: str, param: str) -> None:
+        self._resolver = resolver
+        self._root = root
+        self._owner = owner
+        self._param = param
+        self._names: dict[str, str] = {}
+        """The name of the definition that each reference leads to."""
+        self._merging: list[str] = []
+        """References whose targets are being merged with the keywords beside them."""
+
+    def read(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a schema with its references resolved."""
+        ref = schema.get("$ref")
+        if isinstance(ref, str):
+            return self._referred(ref, {name: value for name, value in schema.items() if name != "$ref"})
+        parts = schema.get("allOf")
+        if isinstance(parts, Sequence) and len(parts) == 1 and isinstance(parts[0], Mapping):
+            siblings = {name: value for name, value in schema.items() if name != "allOf"}
+            return self.read(_merge(parts[0], siblings))
+        read_schema = {
+            name: self._keyword(name, value)
+            for name, value in schema.items()
+            if name not in ("$defs", "definitions", "$schema", "$id", "$anchor")
+        }
+        if schema.get("items") is False and "prefixItems" not in schema:
+            read_schema["maxItems"] = 0
+        if "prefixItems" in schema or isinstance(schema.get("items"), bool):
+            # A list of schemas means a list of exactly that length to engines.
+            read_schema.pop("items", None)
+        return read_schema
+
+    def _keyword(self, name: str, value: Any) -> Any:
+        if name in _NAMED and isinstance(value, Mapping):
+            # What a property may not be at all is not offered.
+            return {key: self._inner(item) for key, item in value.items() if item is not False}
+        if name in _LISTED and isinstance(value, Sequence):
+            return [self._inner(item) for item in value if item is not False or name == "prefixItems"]
+        if name == "items" and isinstance(value, Sequence) and not isinstance(value, str):
+            return [self._inner(item) for item in value]
+        return self._inner(value) if name in _SINGLE and isinstance(value, Mapping) else value
+
+    def _inner(self, schema: Any) -> Any:
+        if isinstance(schema, Mapping):
+            return self.read(schema)
+        return {} if schema is True else schema
+
+    def _referred(self, ref: str, siblings: dict[str, Any]) -> dict[str, Any]:
+        """Return the schema of a reference with the keywords ``siblings`` beside it."""
+        restricts = not _ANNOTATIONS.issuperset(siblings.keys() - {"$defs", "definitions", "$schema", "$id"})
+        if restricts and ref not in self._merging and self._resolver.may_merge():
+            self._merging.append(ref)
+            try:
+                target = self._target(ref)
+                return self.read(_merge(target, siblings) if isinstance(target, Mapping) else siblings)
+            finally:
+                self._merging.pop()
+        if ref not in self._names:
+            self._names[ref] = self._resolver.new_name()
+            self._resolver.definitions[self._names[ref]] = self._inner(self._target(ref))
+        return {"$ref": f"#/$defs/{self._names[ref]}"}
+
+    def _target(self, ref: str) -> Any:
+        """Return what a reference leads to, through further references that stand alone."""
+        seen_refs: set[str] = set()
+        while True:
+            if ref in seen_refs:
+                raise self._refusal(f"the reference '{ref[:100]}' leads only to itself")
+            seen_refs.add(ref)
+            target = self._find(ref)
+            if not (isinstance(target, Mapping) and isinstance(target.get("$ref"), str)):
+                return target
+            if not _ANNOTATIONS.issuperset(target.keys() - {"$ref"}):
+                return target
+            ref = target["$ref"]
+
+    def _find(self, ref: str) -> Any:
+        if ref != "#" and not ref.startswith("#/"):
+            raise self._refusal(
+                f"the reference '{ref[:100]}' leads out of the schema; write '#/$defs/NAME' and define NAME in it"
+            )
+        value: Any = self._root
+        for part in unquote(ref).split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(value, Mapping) and key in value:
+                value = value[key]
+            elif isinstance(value, list) and re.fullmatch(r"[0-9]{1,6}", key) and int(key) < len(value):
+                value = value[int(key)]
+            else:
+                raise self._refusal(
+                    f"the reference '{ref[:100]}' leads to nothing: '{key[:40]}' is not there"
+                )
+        if not isinstance(value, Mapping | bool):
+            raise self._refusal(f"the reference '{ref[:100]}' leads to something that is not a schema")
+        return value
+
+    def _refusal(self, reason: str) -> InvalidRequest:
+        return InvalidRequest(
+            f"The schema of {self._owner} cannot be used: {reason}.", code="invalid_schema", param=self._param
+        )
+
+
+def _merge(schema: Mapping[str, Any], siblings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema that both schemas restrict. Of a keyword that both have, the second counts, except that
+    properties and required names are joined.
+    """
+    merged = {**schema, **siblings}
+    for name in ("properties", "$defs", "definitions"):
+        if isinstance(schema.get(name), Mapping) and isinstance(siblings.get(name), Mapping):
+            merged[name] = {**schema[name], **siblings[name]}
+    if isinstance(schema.get("required"), list) and isinstance(siblings.get("required"), list):
+        merged["required"] = list(dict.fromkeys([*schema["required"], *siblings["required"]]))
+    return merged
