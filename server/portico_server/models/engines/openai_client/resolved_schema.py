@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -20,6 +21,9 @@ _ANNOTATIONS: Final = frozenset(
 
 _NAMED: Final = ("properties", "patternProperties", "dependentSchemas")
 """Keywords whose values map names to schemas."""
+
+_DEFINED: Final = ("$defs", "definitions")
+"""Keywords with the definitions of a schema."""
 
 _LISTED: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
 _SINGLE: Final = ("items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames")
@@ -92,7 +96,7 @@ class _ReferenceReader:
         read_schema = {
             name: self._keyword(name, value)
             for name, value in schema.items()
-            if name not in ("$defs", "definitions", "$schema", "$id", "$anchor")
+            if name not in (*_DEFINED, "$schema", "$id", "$anchor")
         }
         if schema.get("items") is False and "prefixItems" not in schema:
             read_schema["maxItems"] = 0
@@ -103,8 +107,8 @@ class _ReferenceReader:
 
     def _keyword(self, name: str, value: Any) -> Any:
         if name in _NAMED and isinstance(value, Mapping):
-            # What a property may not be at all is not offered.
-            return {key: self._inner(item) for key, item in value.items() if item is not False}
+            # A property without any valid value is not offered.
+            return {key: self._inner(item) for key, item in value.items() if item not in (False, {"not": {}})}
         if name in _LISTED and isinstance(value, Sequence):
             return [self._inner(item) for item in value if item is not False or name == "prefixItems"]
         if name == "items" and isinstance(value, Sequence) and not isinstance(value, str):
@@ -151,8 +155,11 @@ class _ReferenceReader:
                 f"the reference '{ref[:100]}' leads out of the schema; write '#/$defs/NAME' and define NAME in it"
             )
         value: Any = self._root
-        for part in unquote(ref).split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
+        keys = [part.replace("~1", "/").replace("~0", "~") for part in unquote(ref).split("/")[1:]]
+        if len(keys) > 1 and keys[0] in _DEFINED and keys[1] not in (self._root.get(keys[0]) or ()):
+            # Some generators leave the definitions of a property inside it.
+            value, keys = self._inner_definitions, keys[1:]
+        for key in keys:
             if isinstance(value, Mapping) and key in value:
                 value = value[key]
             elif isinstance(value, list) and re.fullmatch(r"[0-9]{1,6}", key) and int(key) < len(value):
@@ -164,6 +171,21 @@ class _ReferenceReader:
         if not isinstance(value, Mapping | bool):
             raise self._refusal(f"the reference '{ref[:100]}' leads to something that is not a schema")
         return value
+
+    @cached_property
+    def _inner_definitions(self) -> Mapping[str, Any]:
+        """The definitions inside the parts of the schema. Of two with one name, the outer one counts."""
+        definitions: dict[str, Any] = {}
+        values: list[Any] = [self._root]
+        for value in values:
+            if isinstance(value, Mapping):
+                for keyword in _DEFINED:
+                    if isinstance(named_schemas := value.get(keyword), Mapping):
+                        definitions = {**named_schemas, **definitions}
+                values += value.values()
+            elif isinstance(value, list):
+                values += value
+        return definitions
 
     def _refusal(self, reason: str) -> InvalidRequest:
         return InvalidRequest(

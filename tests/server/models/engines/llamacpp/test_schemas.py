@@ -99,6 +99,10 @@ SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "a forbidden property": {**of_property(COLOUR), "properties": {"q": COLOUR, "r": False}},
     "oneOf at the top": {"oneOf": [of_property(COLOUR), of_property({"type": "boolean"})], "type": "object"},
     "a map": {"type": "object", "additionalProperties": {"$ref": "#/$defs/Q"}, "$defs": {"Q": COLOUR}},
+    "llama.cpp#17574: a property without a valid value": {
+        **of_property(COLOUR),
+        "properties": {"q": COLOUR, "r": {"not": {}}},
+    },
     "no keyword": {},
 }
 """For each source or kind, a schema."""
@@ -192,10 +196,20 @@ async def test_functions_may_define_different_schemas_under_one_name(small: Mode
         assert mistakes(call["function"]["arguments"], expected_schema) == ""
 
 
+def test_definitions_inside_a_property_are_found() -> None:
+    """quarkus-mcp-server#919"""
+    node = {"type": "object", "properties": {"child": {"$ref": "#/$defs/Node"}}}
+    schema = of_property({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
+    assert resolved_schema(schema, "it", "tools") == of_property(
+        {"$ref": "#/$defs/d1"},
+        **{"$defs": {"d1": {"type": "object", "properties": {"child": {"$ref": "#/$defs/d1"}}}}},
+    )
+
+
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        (of_property({"$ref": "#/$defs/Q"}), r"'#/\$defs/Q' leads to nothing: '\$defs' is not there"),
+        (of_property({"$ref": "#/$defs/Q"}), r"'#/\$defs/Q' leads to nothing: 'Q' is not there"),
         (of_property({"$ref": "#/$defs/Q"}, **{"$defs": {"P": {}}}), "'Q' is not there"),
         (of_property({"$ref": "#/required/0"}), "something that is not a schema"),
         (of_property({"$ref": "https://example.com/schema.json"}), "leads out of the schema"),
