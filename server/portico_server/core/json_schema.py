@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from dataclasses import field
 from functools import cached_property
 from typing import Any, Final
-from urllib.parse import unquote
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import UnknownType, ValidationError, best_match
@@ -22,8 +21,9 @@ from referencing.exceptions import Unresolvable
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.json_pointer import follow, pointer_keys
 from portico_server.core.pattern import UnsupportedPattern, linear
-from portico_server.core.words import whole_number
+from portico_server.core.schema_keywords import LIST_KEYWORDS, NAMED_KEYWORDS, SCHEMA_KEYWORDS
 
 # Check whether a value is a JSON schema (draft 2020-12), and measure its size, in two short walks.
 # jsonschema's own check takes a fifth of a millisecond for each part of a schema. Schemas come from outside
@@ -42,22 +42,6 @@ schema.
 """
 
 _TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
-_SCHEMA: Final = (
-    *(
-        "additionalProperties",
-        "contains",
-        "contentSchema",
-        "else",
-        "if",
-        "items",
-        "not",
-        "propertyNames",
-        "then",
-    ),
-    *("unevaluatedItems", "unevaluatedProperties"),
-)
-_SCHEMAS: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
-_NAMED: Final = ("$defs", "definitions", "dependentSchemas", "patternProperties", "properties")
 
 
 def _is_number(value: Any) -> bool:
@@ -191,16 +175,16 @@ def survey(schema: Any) -> SchemaSurvey:
 
 def _inner(schema_survey: SchemaSurvey, name: str, value: Any, at: str) -> Sequence[tuple[Any, str]]:
     """Return the schemas that a keyword contains, which the walk visits next, with their paths."""
-    if name in _SCHEMA:
+    if name in SCHEMA_KEYWORDS:
         schema_survey.keywords.add(name)
         return [(value, at)]
-    if name in _SCHEMAS:
+    if name in LIST_KEYWORDS:
         if not _is_list(value) or not value:
             schema_survey.wrong = schema_survey.wrong or f"{at} must be a list of schemas"
             return []
         schema_survey.alternatives += len(value)
         return [(item, f"{at}[{number}]") for number, item in enumerate(value)]
-    if name in _NAMED:
+    if name in NAMED_KEYWORDS:
         if not isinstance(value, Mapping):
             schema_survey.wrong = schema_survey.wrong or f"{at} must be an object of schemas"
             return []
@@ -241,12 +225,12 @@ class _UnreadableKeyword(Exception):
 
 
 _OMITTED: Final = object()
-"""Stands for a keyword that says nothing."""
+"""Marks a keyword without effect."""
 
 
 def _omit(value: Any) -> Any:
-    """Return `_OMITTED` for a value that stands for nothing: null, or an empty list. Otherwise raise
-    `_UnreadableKeyword`.
+    """Return `_OMITTED` for null and an empty list, which programs write instead of leaving a keyword out. Otherwise
+    raise `_UnreadableKeyword`.
     """
     if value is None or value == []:
         return _OMITTED
@@ -284,14 +268,14 @@ class _SchemaReader:
         return value if isinstance(value, bool) else {}
 
     def _keyword(self, name: str, value: Any, at: str, schema: Mapping[str, Any]) -> Any:
-        """Return the value of a keyword, or `_OMITTED` if it says nothing. Raise `_UnreadableKeyword`."""
-        if name in _SCHEMA:
+        """Return the value of a keyword, or `_OMITTED` if it has no effect. Raise `_UnreadableKeyword`."""
+        if name in SCHEMA_KEYWORDS:
             return self._inner(value, at) if isinstance(value, Mapping | bool) else _omit(value)
-        if name in _SCHEMAS:
+        if name in LIST_KEYWORDS:
             if not _is_list(value):
                 return _omit(value)
             return [self._inner(item, f"{at}[{number}]") for number, item in enumerate(value)] or _OMITTED
-        if name in _NAMED:
+        if name in NAMED_KEYWORDS:
             if not isinstance(value, Mapping):
                 return _omit(value)
             return {key: self._inner(item, f"{at}.{str(key)[:80]}") for key, item in value.items()}
@@ -316,15 +300,10 @@ class _SchemaReader:
         """Return whether a reference points into the schema."""
         if ref != "#" and not ref.startswith("#/"):
             return ref.removeprefix("#") in self._anchors
-        target: Any = self._root
-        for part in unquote(ref).split("/")[1:]:
-            part = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(target, Mapping) and part in target:
-                target = target[part]
-            elif _is_list(target) and (number := whole_number(part)) is not None and number < len(target):
-                target = target[number]
-            else:
-                return False
+        try:
+            target = follow(self._root, pointer_keys(ref))
+        except KeyError:
+            return False
         return isinstance(target, Mapping | bool)
 
     @cached_property

@@ -29,7 +29,7 @@ def check_tools(tools: Any, path: str) -> None:
         if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
             wrong(at, "must be an object with a string 'type'")
         if tool["type"] != "function":
-            continue  # some clients always declare this kind of tool; Portico never calls it
+            continue  # an upstream may support this kind of tool
         function = tool.get("function")
         if not isinstance(function, dict):
             wrong_type(f"{at}.function", "an object with a 'name'", function)
@@ -48,6 +48,11 @@ def check_response_format(value: Any, path: str) -> None:
     kind = value.get("type")
     if kind not in FORMATS:
         not_one_of(f"{path}.type", kind, FORMATS)
+    schema = value.get("schema")
+    if kind == "json_object" and schema is not None:  # llama.cpp's form
+        if not isinstance(schema, dict):
+            wrong_type(f"{path}.schema", "a JSON Schema object", schema)
+        fields.check_schema("response_format", schema, path)
     if kind != "json_schema":
         return
     wrapper = value.get("json_schema")

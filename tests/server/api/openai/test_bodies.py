@@ -14,6 +14,11 @@ TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 
 
+NESTED: dict[str, Any] = {}
+for _ in range(400):
+    NESTED = {"items": NESTED}
+
+
 def chat(**fields: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [USER], **fields}
 
@@ -114,6 +119,8 @@ BAD = [
     (chat(response_format="json"), "response_format"),
     (chat(response_format={"type": "xml"}), "response_format.type"),
     (chat(response_format={"type": "json_schema"}), "response_format.json_schema"),
+    (chat(response_format={"type": "json_object", "schema": "x"}), "response_format.schema"),
+    (chat(response_format={"type": "json_object", "schema": NESTED}), "response_format"),
     (
         chat(response_format={"type": "json_schema", "json_schema": {"schema": {}}}),
         "response_format.json_schema.name",

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from keyword import iskeyword
 from typing import Any, Final
 
+from portico_server.core.json_pointer import follow, pointer_keys
+
 MAX_DEPTH: Final = 4
 """Maximum nesting of types in a signature; deeper values are ``Any``."""
 
@@ -117,11 +119,12 @@ class _Types:
 
     def _target(self, reference: str) -> Any:
         """Return the schema that a reference within the same document names, or ``None``."""
-        schema: Any = self._root
-        for part in reference.removeprefix("#/").split("/") if reference.startswith("#/") else [""]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            schema = schema.get(key) if isinstance(schema, Mapping) else None
-        return schema
+        if not reference.startswith("#/"):
+            return None
+        try:
+            return follow(self._root, pointer_keys(reference))
+        except KeyError:
+            return None
 
 
 def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.json_pointer import follow, pointer_keys
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 from portico_server.features.tools.sources.spec import ToolSpec
@@ -425,11 +426,10 @@ def _deref(value: Any, document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a parameter or body. If it is a reference, return the component that it refers to."""
     ref = value.get("$ref") if isinstance(value, dict) else None
     if isinstance(ref, str) and ref.startswith("#/"):
-        value = document
-        for part in ref[2:].split("/"):
-            value = (
-                value.get(part.replace("~1", "/").replace("~0", "~"), {}) if isinstance(value, dict) else {}
-            )
+        try:
+            value = follow(document, pointer_keys(ref))
+        except KeyError:
+            return {}
     return value if isinstance(value, dict) else {}
 
 

@@ -83,12 +83,7 @@ def plan_tools(
     """
     choice = body.get("tool_choice") or "auto"
     functions = tuple(
-        tool["function"]
-        for tool in body.get("tools") or ()
-        # Tools of other kinds are ignored: clients routinely declare them, and Portico does not run them.
-        if isinstance(tool, Mapping)
-        and tool.get("type") == "function"
-        and isinstance(tool.get("function"), Mapping)
+        tool["function"] for tool in body.get("tools") or () if isinstance(tool.get("function"), Mapping)
     )
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         allowed_choice = choice.get("allowed_tools") or choice

@@ -6,30 +6,32 @@ with a name of its own, so that schemas of several functions can stand in one sc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
-from urllib.parse import unquote
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.json_pointer import follow, pointer_keys
+from portico_server.core.schema_keywords import (
+    DEFINITION_KEYWORDS,
+    LIST_KEYWORDS,
+    NAMED_KEYWORDS,
+    SCHEMA_KEYWORDS,
+)
 
 _ANNOTATIONS: Final = frozenset(
     ("$comment", "default", "deprecated", "description", "examples", "readOnly", "title", "writeOnly")
 )
 """Keywords that restrict no value."""
 
-_NAMED: Final = ("properties", "patternProperties", "dependentSchemas")
-"""Keywords whose values map names to schemas."""
-
-_DEFINED: Final = ("$defs", "definitions")
-"""Keywords with the definitions of a schema."""
-
-_LISTED: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
-_SINGLE: Final = ("items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames")
+_IDENTIFYING: Final = frozenset((*DEFINITION_KEYWORDS, "$schema", "$id", "$anchor"))
+"""Keywords that a resolved schema does not need."""
 
 MAX_MERGED: Final = 1_000
-"""Maximum number of references whose targets are merged with the keywords beside them."""
+"""Maximum number of schemas that are read because the keywords beside a reference are merged with its target."""
+
+MAX_DEPTH: Final = 64
+"""Maximum nesting of schemas in which the keywords beside a reference are merged with its target."""
 
 
 class SchemaResolver:
@@ -40,14 +42,15 @@ class SchemaResolver:
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
         self.definitions: dict[str, Any] = {}
-        self._merged_count = 0
+        self.merged_count = 0
+        """Number of schemas that were read because they were merged."""
 
     def resolve(self, schema: Mapping[str, Any], owner: str, param: str) -> dict[str, Any]:
         """Return a schema whose references lead to `definitions`, without definitions of its own.
 
         Raise `InvalidRequest` for ``param`` if a reference leads nowhere, or only to itself. The error names ``owner``.
         """
-        return _ReferenceReader(self, schema, owner, param).read(schema)
+        return _ReferenceReader(self, schema, owner, param).read_all()
 
     def complete(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return a schema that contains resolved schemas, with the definitions to which their references lead."""
@@ -59,14 +62,9 @@ class SchemaResolver:
         self.definitions[name] = {}
         return name
 
-    def may_merge(self) -> bool:
-        """Return whether another target may be merged with the keywords beside its reference."""
-        self._merged_count += 1
-        return self._merged_count <= MAX_MERGED
-
 
 def resolved_schema(schema: Mapping[str, Any], owner: str, param: str, prefix: str = "") -> dict[str, Any]:
-    """Return a schema that stands alone, with its references resolved. See `SchemaResolver`."""
+    """Return a schema with its references resolved, and with its own definitions. See `SchemaResolver`."""
     resolver = SchemaResolver(prefix)
     return resolver.complete(resolver.resolve(schema, owner, param))
 
@@ -83,20 +81,37 @@ class _ReferenceReader:
         """The name of the definition that each reference leads to."""
         self._merging: list[str] = []
         """References whose targets are being merged with the keywords beside them."""
+        self._depth = 0
+        self._unread: list[str] = []
+        """References whose definitions have a name, but no content yet."""
 
-    def read(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+    def read_all(self) -> dict[str, Any]:
+        """Return the root with its references resolved, and add the definitions that they lead to."""
+        schema = self._read(self._root)
+        while self._unread:
+            ref = self._unread.pop()
+            self._resolver.definitions[self._names[ref]] = self._inner(self._target(ref))
+        return schema
+
+    def _read(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         """Return a schema with its references resolved."""
+        self._resolver.merged_count += bool(self._merging)
+        self._depth += 1
+        try:
+            return self._resolved(schema)
+        finally:
+            self._depth -= 1
+
+    def _resolved(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         ref = schema.get("$ref")
         if isinstance(ref, str):
             return self._referred(ref, {name: value for name, value in schema.items() if name != "$ref"})
         parts = schema.get("allOf")
         if isinstance(parts, Sequence) and len(parts) == 1 and isinstance(parts[0], Mapping):
             siblings = {name: value for name, value in schema.items() if name != "allOf"}
-            return self.read(_merge(parts[0], siblings))
+            return self._read(_merge(parts[0], siblings))
         read_schema = {
-            name: self._keyword(name, value)
-            for name, value in schema.items()
-            if name not in (*_DEFINED, "$schema", "$id", "$anchor")
+            name: self._keyword(name, value) for name, value in schema.items() if name not in _IDENTIFYING
         }
         if schema.get("items") is False and "prefixItems" not in schema:
             read_schema["maxItems"] = 0
@@ -106,33 +121,34 @@ class _ReferenceReader:
         return read_schema
 
     def _keyword(self, name: str, value: Any) -> Any:
-        if name in _NAMED and isinstance(value, Mapping):
+        if name in NAMED_KEYWORDS and isinstance(value, Mapping):
             # A property without any valid value is not offered.
             return {key: self._inner(item) for key, item in value.items() if item not in (False, {"not": {}})}
-        if name in _LISTED and isinstance(value, Sequence):
+        if name in LIST_KEYWORDS and isinstance(value, Sequence):
             return [self._inner(item) for item in value if item is not False or name == "prefixItems"]
         if name == "items" and isinstance(value, Sequence) and not isinstance(value, str):
             return [self._inner(item) for item in value]
-        return self._inner(value) if name in _SINGLE and isinstance(value, Mapping) else value
+        return self._inner(value) if name in SCHEMA_KEYWORDS and isinstance(value, Mapping) else value
 
     def _inner(self, schema: Any) -> Any:
         if isinstance(schema, Mapping):
-            return self.read(schema)
+            return self._read(schema)
         return {} if schema is True else schema
 
     def _referred(self, ref: str, siblings: dict[str, Any]) -> dict[str, Any]:
         """Return the schema of a reference with the keywords ``siblings`` beside it."""
-        restricts = not _ANNOTATIONS.issuperset(siblings.keys() - {"$defs", "definitions", "$schema", "$id"})
-        if restricts and ref not in self._merging and self._resolver.may_merge():
+        may_merge = self._depth < MAX_DEPTH and self._resolver.merged_count < MAX_MERGED
+        restricts = not _ANNOTATIONS.issuperset(siblings.keys() - _IDENTIFYING)
+        if restricts and may_merge and ref not in self._merging:
             self._merging.append(ref)
             try:
                 target = self._target(ref)
-                return self.read(_merge(target, siblings) if isinstance(target, Mapping) else siblings)
+                return self._read(_merge(target, siblings) if isinstance(target, Mapping) else siblings)
             finally:
                 self._merging.pop()
         if ref not in self._names:
             self._names[ref] = self._resolver.new_name()
-            self._resolver.definitions[self._names[ref]] = self._inner(self._target(ref))
+            self._unread.append(ref)
         return {"$ref": f"#/$defs/{self._names[ref]}"}
 
     def _target(self, ref: str) -> Any:
@@ -154,20 +170,17 @@ class _ReferenceReader:
             raise self._refusal(
                 f"the reference '{ref[:100]}' leads out of the schema; write '#/$defs/NAME' and define NAME in it"
             )
-        value: Any = self._root
-        keys = [part.replace("~1", "/").replace("~0", "~") for part in unquote(ref).split("/")[1:]]
-        if len(keys) > 1 and keys[0] in _DEFINED and keys[1] not in (self._root.get(keys[0]) or ()):
+        root: Mapping[str, Any] = self._root
+        keys = pointer_keys(ref)
+        if len(keys) > 1 and keys[0] in DEFINITION_KEYWORDS and keys[1] not in (root.get(keys[0]) or ()):
             # Some generators leave the definitions of a property inside it.
-            value, keys = self._inner_definitions, keys[1:]
-        for key in keys:
-            if isinstance(value, Mapping) and key in value:
-                value = value[key]
-            elif isinstance(value, list) and re.fullmatch(r"[0-9]{1,6}", key) and int(key) < len(value):
-                value = value[int(key)]
-            else:
-                raise self._refusal(
-                    f"the reference '{ref[:100]}' leads to nothing: '{key[:40]}' is not there"
-                )
+            root, keys = self._inner_definitions, keys[1:]
+        try:
+            value = follow(root, keys)
+        except KeyError as error:
+            raise self._refusal(
+                f"the reference '{ref[:100]}' leads to nothing: '{error.args[0][:40]}' is not there"
+            ) from error
         if not isinstance(value, Mapping | bool):
             raise self._refusal(f"the reference '{ref[:100]}' leads to something that is not a schema")
         return value
@@ -179,7 +192,7 @@ class _ReferenceReader:
         values: list[Any] = [self._root]
         for value in values:
             if isinstance(value, Mapping):
-                for keyword in _DEFINED:
+                for keyword in DEFINITION_KEYWORDS:
                     if isinstance(named_schemas := value.get(keyword), Mapping):
                         definitions = {**named_schemas, **definitions}
                 values += value.values()
@@ -198,7 +211,7 @@ def _merge(schema: Mapping[str, Any], siblings: Mapping[str, Any]) -> dict[str, 
     properties and required names are joined.
     """
     merged = {**schema, **siblings}
-    for name in ("properties", "$defs", "definitions"):
+    for name in ("properties", *DEFINITION_KEYWORDS):
         if isinstance(schema.get(name), Mapping) and isinstance(siblings.get(name), Mapping):
             merged[name] = {**schema[name], **siblings[name]}
     if isinstance(schema.get("required"), list) and isinstance(siblings.get("required"), list):

@@ -236,3 +236,20 @@ def test_a_schema_that_doubles_with_each_reference_stays_small() -> None:
         definitions[f"d{number}"] = {"type": "object", "properties": {"a": ref, "b": ref}}
     schema = of_property({"$ref": "#/$defs/d39"}, **{"$defs": definitions})
     assert len(json.dumps(resolved_schema(schema, "it", "tools"))) < 300 * MAX_MERGED
+
+
+@pytest.mark.parametrize("keywords", [{}, {"minProperties": 1}], ids=["alone", "with a keyword beside them"])
+def test_a_long_chain_of_references_is_resolved(keywords: dict[str, Any]) -> None:
+    definitions: dict[str, Any] = {"d0": COLOUR}
+    for number in range(1, 2_000):
+        definitions[f"d{number}"] = of_property({"$ref": f"#/$defs/d{number - 1}", **keywords})
+    schema = of_property({"$ref": "#/$defs/d1999"}, **{"$defs": definitions})
+    resolved = resolved_schema(schema, "it", "tools")
+    assert "red" in json.dumps(list(resolved["$defs"].values()))
+
+
+def test_a_large_target_of_many_references_is_not_repeated() -> None:
+    large = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(500)}}
+    refs = {f"q{number}": {"$ref": "#/$defs/Q", "minProperties": 1} for number in range(1_000)}
+    schema = {"type": "object", "properties": refs, "$defs": {"Q": large}}
+    assert len(json.dumps(resolved_schema(schema, "it", "tools"))) < 300 * MAX_MERGED
