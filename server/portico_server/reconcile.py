@@ -13,6 +13,7 @@ from portico_server.core.configuration_step import (
     ConfigurationStep,
     changed_entries,
     differing,
+    entry_step,
 )
 from portico_server.core.errors import PorticoError
 from portico_server.core.principal import Principal
@@ -123,18 +124,14 @@ class Reconciler:
             raise
         model_spec = self._models.spec(spec.name)
         if model_spec is None:
-            return ConfigurationStep(
-                Change("models", spec.name, "create"), lambda: self._models.add(spec, keep=keep)
-            )
+            return entry_step("models", spec.name, None, lambda: self._models.add(spec, keep=keep))
         fields = differing(model_spec.to_json(), spec.to_json())
-        if not fields:
-            return ConfigurationStep(Change("models", spec.name, "unchanged"))
 
         async def again() -> None:
             await self._models.remove(spec.name, forget=False)  # its aliases stay
             await self._models.add(spec, keep=keep)
 
-        return ConfigurationStep(Change("models", spec.name, "change", fields), again)
+        return entry_step("models", spec.name, fields, again)
 
     async def _removals(self, configuration: Configuration, prune: frozenset[str]) -> list[ConfigurationStep]:
         """Return the removal steps for existing entries of the kinds in `prune` that the configuration does not
@@ -155,7 +152,7 @@ class Reconciler:
                 continue
             reconciler = await self._features.reconciler(key)
             kept_names = {spec.name for spec in configuration.of(key.name)}
-            if key.name == "aliases":
+            if key.name == "aliases":  # which the configuration can also define in its models
                 kept_names |= aliases
             names: set[str] = set()
             for kind in pruned_kinds:

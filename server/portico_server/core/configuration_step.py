@@ -38,9 +38,12 @@ class ConfigurationPlan:
     is_dry_run: bool
 
 
-def action_of(fields: tuple[str, ...] | None) -> Action:
-    """Return what happens to an entry that differs in these fields; ``None`` means that it does not exist."""
-    return "create" if fields is None else "change" if fields else "unchanged"
+def entry_step(kind: str, name: str, fields: tuple[str, ...] | None, do: Do) -> ConfigurationStep:
+    """Return the step for an entry that differs in ``fields``; ``None`` means that the entry does not exist. ``do``
+    creates or changes it.
+    """
+    action: Action = "create" if fields is None else "change" if fields else "unchanged"
+    return ConfigurationStep(Change(kind, name, action, fields or ()), None if action == "unchanged" else do)
 
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:

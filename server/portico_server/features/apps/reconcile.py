@@ -6,8 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Protocol
 
-from portico.schemas.configuration import Change
-from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep, Do, action_of
+from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep, Do, entry_step
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM, Principal
@@ -44,9 +43,9 @@ class AppReconciler:
         steps: list[ConfigurationStep] = []
         app_entries: dict[str, AppEntry] = {}
         for entry in specs:
-            change = self._change(entry)
-            if change.action == "unchanged":
-                steps.append(ConfigurationStep(change))
+            step = entry_step(KEY, entry.name, self._differing(entry), self._deploying([entry], plan.caller))
+            steps.append(step)
+            if step.do is None:
                 continue
             try:
                 await self._apps.check(entry.name, entry.kind, entry.spec, plan.caller)
@@ -54,7 +53,6 @@ class AppReconciler:
                 if not _is_coming(error, new - {(KEY, entry.name)}):
                     raise
                 app_entries[entry.name] = entry
-            steps.append(ConfigurationStep(change, self._deploying([entry], plan.caller)))
         # Apps whose references exist are deployed first. The other apps may depend on each other, so the last
         # step deploys all of them.
         late = [ConfigurationStep(step.change) for step in steps if step.change.name in app_entries]
@@ -63,16 +61,17 @@ class AppReconciler:
             late[-1] = replace(late[-1], do=self._deploying(list(app_entries.values()), plan.caller))
         return steps + late
 
-    def _change(self, entry: AppEntry) -> Change:
+    def _differing(self, entry: AppEntry) -> tuple[str, ...] | None:
+        """Return the fields in which an app differs from its entry, or ``None`` if the app does not exist."""
         row = self._apps.index.find_shared(entry.name)
         if row is None:
-            return Change(KEY, entry.name, "create")
+            return None
         fields = []
         if not self._apps.index.is_current(entry.name, entry.kind, entry.spec):
             fields.append("spec")
         if entry.limits is not None and entry.limits != UsageLimits.parse(row.limits):
             fields.append("limits")
-        return Change(KEY, entry.name, action_of(tuple(fields)), tuple(fields))
+        return tuple(fields)
 
     def _deploying(self, entries: Sequence[AppEntry], caller: Principal) -> Do:
         return lambda: self._configured_apps.deploy(entries, caller)

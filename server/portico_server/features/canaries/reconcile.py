@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
-from portico.schemas.configuration import Change, Problem
-from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep, action_of
+from portico.schemas.configuration import Problem
+from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep, entry_step
 from portico_server.core.errors import PorticoError
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.feature_table import Features
@@ -58,9 +58,7 @@ class AliasReconciler:
                 error.message = f"{at}: {error.message}"
                 error.param = f"{at}.{error.param or 'name'}"
                 raise
-            action = action_of(fields)
-            do = None if action == "unchanged" else partial(self._put, spec, plan.caller)
-            steps.append(ConfigurationStep(Change(KEY, spec.name, action, fields or ()), do))
+            steps.append(entry_step(KEY, spec.name, fields, partial(self._put, spec, plan.caller)))
         return steps
 
     async def _put(self, spec: AliasSpec, caller: Principal) -> None:

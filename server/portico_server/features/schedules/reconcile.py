@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-from portico.schemas.configuration import Change
 from portico_server.core.configuration_document import ConfigurationDocument
-from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep, action_of
+from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep, entry_step
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.feature_table import Features
@@ -48,9 +47,7 @@ class ScheduleReconciler:
                     raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=at) from error
             row = rows.get(spec.name)
             fields = differing(row, spec) if row is not None else None
-            action = action_of(fields)
-            do = None if action == "unchanged" else partial(self._schedules.put, spec)
-            steps.append(ConfigurationStep(Change(KEY, spec.name, action, fields or ()), do))
+            steps.append(entry_step(KEY, spec.name, fields, partial(self._schedules.put, spec)))
         return steps
 
     async def begin(self, specs: Sequence[ScheduleSpec]) -> None:

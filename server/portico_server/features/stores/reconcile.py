@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from portico.schemas.configuration import Change, Problem
-from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep, action_of
+from portico.schemas.configuration import Problem
+from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep, entry_step
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.principal import SYSTEM
 from portico_server.db.enforcement import OLDER_DAEMON_CODE
@@ -57,9 +57,7 @@ class StoreReconciler:
         steps = []
         for number, spec in enumerate(specs):
             fields = await self.differing(spec, f"{KEY}[{number}]", plan.models)
-            action = action_of(fields)
-            do = None if action == "unchanged" else partial(self._put, spec)
-            steps.append(ConfigurationStep(Change(KEY, spec.name, action, fields or ()), do))
+            steps.append(entry_step(KEY, spec.name, fields, partial(self._put, spec)))
         if not plan.is_dry_run:
             self._applied_names |= {spec.name for spec in specs}
         return steps

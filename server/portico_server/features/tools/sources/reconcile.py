@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from portico.schemas.configuration import Change
-from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep, action_of, differing
+from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep, differing, entry_step
 from portico_server.features.tools.sources.sources import AddedTools
 
 
@@ -33,8 +32,8 @@ class ToolServices(Protocol):
 
 
 class HeldReconciler:
-    """Compares the entries under a key of the configuration with those that a holder has. ``find_holder`` returns the
-    holder, which is built when it is first needed.
+    """Compares the entries under a key of the configuration with those of a holder, which ``find_holder`` builds when
+    it is first needed.
     """
 
     def __init__(self, key: str, find_holder: Callable[[], Holder]) -> None:
@@ -48,10 +47,8 @@ class HeldReconciler:
             holder = self._find_holder()
             current_spec = holder.spec(spec.name)
             fields = None if current_spec is None else differing(current_spec.to_json(), spec.to_json())
-            action = action_of(fields)
             put = partial(holder.put, spec, is_configured=plan.is_own_file)
-            change = Change(self._key, spec.name, action, fields or ())
-            steps.append(ConfigurationStep(change, None if action == "unchanged" else put))
+            steps.append(entry_step(self._key, spec.name, fields, put))
         return steps
 
     async def begin(self, specs: Sequence[Any]) -> None:
