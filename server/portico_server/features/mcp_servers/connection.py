@@ -306,14 +306,14 @@ class ServerConnection:
         self._wake.set()
 
     def _lose(self, client: Client, reason: str) -> None:
-        """Mark the connection as unusable, unless it is no longer the connection of ``client``."""
+        """Mark the connection as unusable if it still belongs to ``client``."""
         if self._client is client:
             self._client, self.state = None, "waiting"
             self._ready.clear()
             self.note_loss(reason)
 
     def _lose_session(self, client: Client) -> None:
-        """Start a new session at once, unless the session of ``client`` is no longer the current one."""
+        """Start a new session at once if ``client`` still holds the current one."""
         if self._client is client:
             self._has_lost_session = True
             self._lose(client, "The server has ended the session.")

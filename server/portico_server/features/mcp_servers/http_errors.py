@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx2
 import mcp_types as types
 import orjson
+from mcp.client.streamable_http import MCP_SESSION_ID
 
 from portico_server.features.mcp_servers.error_codes import (
     HTTP_ERROR_CODE,
@@ -23,7 +24,6 @@ from portico_server.features.mcp_servers.error_codes import (
 )
 from portico_server.features.mcp_servers.readable import readable_message
 
-SESSION_HEADER: Final = "mcp-session-id"
 _MAX_REASON_CHARS: Final = 1_000
 _LOST: Final = re.compile(
     r"\bsession\b[^.;]{0,60}\b(?:not found|invalid|unknown|expired|not exist|terminated|closed|missing|required)"
@@ -66,7 +66,7 @@ def error_message(response: httpx2.Response, body: str) -> str:
     code = error.get("code") if isinstance(error, dict) else None
     reason = _reason(response, document, body)
     status = response.status_code
-    if SESSION_HEADER in response.request.headers and status < 500:
+    if MCP_SESSION_ID in response.request.headers and status < 500:
         is_unknown_session = status == 404 and code != types.METHOD_NOT_FOUND
         if is_unknown_session or _LOST.search(reason) is not None:
             return _message(SESSION_LOST_CODE, "The server has ended the session.")

@@ -12,7 +12,7 @@ from portico_server.features.prompts.folder import read_folder
 
 
 def read(document: ConfigurationDocument) -> tuple[PromptSpec, ...]:
-    """Return the prompts of a configuration. An entry with ``folder`` stands for all prompts in that folder. Raise
+    """Return the prompts of a configuration. An entry with ``folder`` means all prompts in that folder. Raise
     `InvalidRequest`.
     """
 
