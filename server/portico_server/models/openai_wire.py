@@ -32,6 +32,12 @@ class UpstreamFailed(EngineFailed):
         self.upstream = upstream
 
 
+_WORDS = ("message", "detail", "error", "msg", "error_msg", "error_message", "errorMessage", "status_msg")
+"""Names of the field with the text of an error, the most specific one first."""
+
+_ANSWERS = ("data", "results", "text")
+"""Fields with the content of an answer other than ``choices``: of vectors and images, of rankings, and of speech."""
+
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -52,10 +58,16 @@ def error_of(status: int, data: bytes, name: str, retry_after: float | None = No
 
 
 def error_from_json(status: int, document: Any, name: str, retry_after: float | None = None) -> PorticoError:
-    """Return the error from a parsed body in OpenAI's format, as FastAPI's ``detail``, or as ``{"error": "text"}``."""
+    """Return the error from a parsed body in OpenAI's format, as FastAPI's ``detail``, as ``{"error": "text"}``, or in
+    another form with a text in one of ``_WORDS``.
+    """
+    if isinstance(document, list) and len(document) == 1:
+        document = document[0]  # Gemini's
     error = document.get("error", document) if isinstance(document, dict) else document
+    if error is True:
+        error = _without_error(document)
     fields = error if isinstance(error, dict) else {"message": error}
-    message = fields.get("message") or fields.get("detail") or fields.get("error")
+    message = next((fields[name] for name in _WORDS if fields.get(name)), None)
     text = message if isinstance(message, str) else orjson.dumps(message).decode() if message else ""
     text = text[:MAX_MESSAGE_CHARS] or f"The engine of '{name}' responded with status {status} and no reason."
     if 400 <= status < 500:
@@ -74,11 +86,50 @@ def error_from_json(status: int, document: Any, name: str, retry_after: float | 
     return UpstreamFailed(f"The engine of '{name}' failed: {text}", status, retry_after)
 
 
-def error_in(document: Any, name: str) -> PorticoError:
-    """Return the error that an engine sent in a response with status 200."""
-    error = document.get("error") if isinstance(document, dict) else None
-    code = error.get("code") if isinstance(error, dict) else None
-    return error_from_json(code if isinstance(code, int) and 400 <= code < 600 else 500, document, name)
+def error_in(document: Any, name: str) -> PorticoError | None:
+    """Return the error that an engine sent in a response with status 200, or ``None`` if the document has none.
+
+    An ``error`` beside an answer is an error too. A message without ``error`` is one if the document has no answer.
+    """
+    if isinstance(document, list) and document:
+        document = document[0]  # Gemini's
+    if not isinstance(document, dict):
+        return None
+    error = document.get("error")
+    if error:
+        status = _status_in(error) or _status_in(document) or 500
+        return error_from_json(status, document, name)
+    if document.get("object") == "error" or document.get("type") == "error":
+        return error_from_json(_status_in(document) or 500, _without_error(document), name)
+    if document.get("choices") is not None or any(document.get(field) is not None for field in _ANSWERS):
+        return None
+    base_response = document.get("base_resp")  # MiniMax's
+    if isinstance(base_response, dict) and base_response.get("status_code"):
+        return error_from_json(_status_in(base_response) or 500, base_response, name)
+    errors = document.get("errors")  # Cloudflare's
+    if isinstance(errors, list) and errors:
+        return error_from_json(_status_in(document) or 500, {"error": errors[0]}, name)
+    if any(isinstance(document.get(field), str) and document[field] for field in _WORDS) or document.get(
+        "detail"
+    ):
+        return error_from_json(_status_in(document) or 500, _without_error(document), name)
+    return None
+
+
+def _without_error(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != "error"}
+
+
+def _status_in(fields: Any) -> int | None:
+    """Return the HTTP status that an error names, as a number or as digits."""
+    if not isinstance(fields, dict):
+        return None
+    for field in ("code", "status", "status_code", "http_status"):
+        value = fields.get(field)
+        number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) == 3 else value
+        if isinstance(number, int) and 400 <= number < 600:
+            return number
+    return None
 
 
 def frame(error: PorticoError) -> bytes:

@@ -260,7 +260,7 @@ async def read_frames(
     response.
 
     ``idle`` is the number of seconds without a byte after which the stream counts as broken. Raise `ConnectionError`
-    for a broken stream, and for a stream that ends in the middle of a frame.
+    for a broken stream, and for a stream that ends in the middle of a frame. A body without events is yielded whole.
     """
     frame = bytearray()  # the beginning of a frame whose end has not arrived yet
     half = b""  # half of a line end
@@ -287,7 +287,7 @@ async def read_frames(
             elif len(frame) > MAX_FRAME_BYTES:
                 raise EngineFailed(f"The engine sent a frame of more than {MAX_FRAME_BYTES >> 20} MB.")
         if frame.strip():
-            if not _is_complete(remainder := bytes(frame)):
+            if not _is_complete(remainder := bytes(frame)) and remainder.lstrip().startswith(b"data:"):
                 raise ConnectionResetError("the stream ended in the middle of a line")
             yield remainder.rstrip() + b"\n\n"
     finally:

@@ -107,8 +107,8 @@ def _check(data: bytes, name: str) -> None:
         document = orjson.loads(data)
     if not isinstance(document, dict):
         raise EngineFailed(f"The engine of '{name}' returned something other than a JSON object.")
-    if document.get("error"):
-        raise error_in(document, name)
+    if (error := error_in(document, name)) is not None:
+        raise error
 
 
 async def _bytes(
@@ -188,5 +188,5 @@ def _raise_if_error(frames: bytes, name: str) -> None:
         document = None
         with contextlib.suppress(orjson.JSONDecodeError):
             document = orjson.loads(part.rpartition(b"data:")[2])
-        if isinstance(document, dict) and document.get("error"):
-            raise error_in(document, name)
+        if (error := error_in(document, name)) is not None:
+            raise error

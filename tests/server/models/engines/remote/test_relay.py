@@ -67,10 +67,15 @@ async def serving(models: ModelFixture, upstream: Upstream, **spec: Any) -> Asyn
         await runner.cleanup()
 
 
-def frame(text: str | None, *, created: int = 5, finish: str | None = None, **more: Any) -> bytes:
+def frame(
+    text: str | None, *, created: int = 5, finish: str | None = None, role: str | None = None, **more: Any
+) -> bytes:
     delta = {} if text is None else {"content": text}
+    if role is not None:
+        delta = {"role": role, **delta}
     choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
-    document = {"id": "x", "created": created, "model": "far/model", "choices": choices, **more}
+    head = {"id": "x", "object": "chat.completion.chunk", "created": created, "model": "far/model"}
+    document = {**head, "choices": choices, **more}
     return b"data: " + orjson.dumps(document) + b"\n\n"
 
 
@@ -85,7 +90,10 @@ USAGE_FRAME = b"data: " + orjson.dumps({"id": "x", "created": 5, "choices": [], 
 
 
 async def test_the_body_goes_through_with_the_upstreams_name_and_key(models: ModelFixture) -> None:
-    document = orjson.dumps({"id": "x", "choices": [], "odd": {"field": 1}, "usage": USAGE})
+    message = {"role": "assistant", "content": "hello"}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    head = {"id": "x", "object": "chat.completion", "created": 5, "model": "far/model"}
+    document = orjson.dumps({**head, "choices": [choice], "odd": {"field": 1}, "usage": USAGE})
     async with serving(
         models, Upstream(document), api_key="secret-key", parameters={"headers": {"X-Org": "a"}}
     ) as up:
@@ -100,7 +108,8 @@ async def test_the_body_goes_through_with_the_upstreams_name_and_key(models: Mod
 
 
 async def test_frames_go_through_as_they_are(models: ModelFixture) -> None:
-    frames = [frame("he", odd=1), frame("llo"), frame(None, finish="stop"), DONE]
+    texts = [frame(text) for text in ("llo", "", 'a "quote"\n', "o", "\u00e9\u4f60", "!")]
+    frames = [frame("he", role="assistant", odd=1), *texts, frame(None, finish="stop"), DONE]
     async with serving(models, Upstream(*frames)):
         relayed = await models.relay("m", {**HI, "stream": True})
         assert b"".join([chunk async for chunk in relayed.chunks]) == b"".join(frames)
