@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -314,6 +314,11 @@ class Exchange:
             if self.meter is not None:
                 message["headers"] += self.meter.headers()
         await self._send(message)
+
+    def name_unenforced(self, keywords: Sequence[str]) -> None:
+        """Name the keywords of the request's JSON schemas that the answer may violate, in a header."""
+        if keywords:
+            self.extra.append((b"x-portico-unenforced", ", ".join(keywords).encode()))
 
     async def answer(self, status: int, body: bytes, headers: RawHeaders = JSON) -> None:
         """Send a complete response."""

@@ -107,6 +107,8 @@ class RelayResponse:
     """The id of the run that the response belongs to, once the run exists."""
     answered_by: str = ""
     """The name of the model that answers, if it differs from the requested model."""
+    unenforced: tuple[str, ...] = ()
+    """Keywords of the request's JSON schemas that the engine does not enforce, so that the answer may violate them."""
 
     async def read(self) -> bytes:
         """Return the whole response, once it is complete."""

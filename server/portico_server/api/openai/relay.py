@@ -71,6 +71,7 @@ async def relay(
     data = b""
     with Presence(exchange):
         relay_response = await services.runner.relay(servable, body["model"], request, caller)
+        exchange.name_unenforced(relay_response.unenforced)
         if not request.stream:
             data = await relay_response.read()
             if recorder is not None:

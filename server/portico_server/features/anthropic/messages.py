@@ -87,6 +87,7 @@ async def _model(
         )
         if relay_response.answered_by:
             head.model = relay_response.answered_by
+        exchange.name_unenforced(relay_response.unenforced)
         if not request.stream:
             data = await relay_response.read()
     if request.stream:

@@ -13,7 +13,8 @@ import orjson
 
 from portico.wire import Delta, Usage
 from portico_server.api.errors import RawHeaders
-from portico_server.api.exchange import close_source
+from portico_server.api.exchange import Exchange, close_source
+from portico_server.api.openai.relay import caller_of
 from portico_server.api.services import ApiServices
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, PorticoError
@@ -90,13 +91,16 @@ class Piece(NamedTuple):
 
 
 async def pieces_of_model(
-    services: ApiServices, servable: Relays, body: dict[str, Any], caller: Principal, answer: OllamaAnswer
+    exchange: Exchange, services: ApiServices, servable: Relays, body: dict[str, Any], answer: OllamaAnswer
 ) -> AsyncGenerator[Piece, None]:
     """Yield a model's answer as it arrives. Tool calls, the finish reason and the token counts are recorded in
     ``answer``.
     """
     operation: Any = "completions" if "prompt" in body else "chat/completions"
-    relay_response = await services.runner.relay(servable, body["model"], Relay(operation, body), caller)
+    relay_response = await services.runner.relay(
+        servable, body["model"], Relay(operation, body), caller_of(exchange)
+    )
+    exchange.name_unenforced(relay_response.unenforced)
     if relay_response.answered_by:
         answer.model = relay_response.answered_by
     try:

@@ -46,7 +46,7 @@ async def _answer(
     chat |= {"stream": True, "stream_options": {"include_usage": True}}
     (COMPLETION if "prompt" in chat else CHAT).check(chat)
     if relays(servable):
-        pieces = pieces_of_model(services, servable, chat, caller, answer)
+        pieces = pieces_of_model(exchange, services, servable, chat, answer)
     elif chat.get("logprobs"):
         raise InvalidRequest(
             f"The app '{chat['model']}' does not support 'logprobs'; omit it, or call a model directly.",

@@ -58,6 +58,8 @@ class EventBuilder:
         self.number = number
         self.mint = mint
         """Creates the ids of this response's items."""
+        self.unenforced: tuple[str, ...] = ()
+        """Keywords of the request's JSON schemas that the answer may violate."""
         self._include = include
         self._open: OpenMessage | OpenThought | OpenCalls | None = None
 

@@ -164,6 +164,7 @@ class Responder:
             relay_response = await self._runner.relay(model, ask.model, request, caller, kind=KIND)
         if relay_response.answered_by:
             machine.response["model"] = relay_response.answered_by
+        machine.unenforced = relay_response.unenforced
         hearing = AnswerReader(machine)
         try:
             if stream:

@@ -213,6 +213,7 @@ class ResponseWork:
             relay_response = await model.relay(request, self.context)
             if relay_response.answered_by:
                 self.model = self.prepared.machine.response["model"] = relay_response.answered_by
+            self.prepared.machine.unenforced = relay_response.unenforced
             try:
                 async for chunk in relay_response.chunks:
                     await self._say([event for piece in pieces(chunk) for event in hearing.hear(piece)])

@@ -15,6 +15,7 @@ from portico_server.features.responses.api.own_endpoint import with_own_paths
 from portico_server.features.responses.api.service import ResponseService
 from portico_server.features.responses.api.shapes import response_document
 from portico_server.features.responses.open_items import Event
+from portico_server.features.responses.work import PreparedResponse
 
 
 async def create(exchange: Exchange, services: ApiServices) -> None:
@@ -34,11 +35,25 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
             await exchange.answer(200, orjson.dumps(response_document(row, ask.include)))
     elif ask.stream:
         events = responder.stream(response, caller, lambda: exchange.started)
-        await exchange.stream(live(events), tells_errors=True)
+        await exchange.stream(live(_with_header(exchange, response, events)), tells_errors=True)
     else:
         with Presence(exchange):
             document = await responder.respond(response, caller)
+        exchange.name_unenforced(response.machine.unenforced)
         await exchange.answer(200, orjson.dumps(document))
+
+
+async def _with_header(
+    exchange: Exchange, response: PreparedResponse, batches: AsyncGenerator[list[Event], None]
+) -> AsyncGenerator[list[Event], None]:
+    """Yield the batches, and add the header with the keywords that the answer may violate."""
+    try:
+        async for batch in batches:
+            if not exchange.started:
+                exchange.name_unenforced(response.machine.unenforced)
+            yield batch
+    finally:
+        await batches.aclose()
 
 
 async def live(batches: AsyncGenerator[list[Event], None]) -> AsyncIterator[bytes]:

@@ -127,7 +127,7 @@ class LlamaCpp:
                     EngineRoute(child.endpoint(spec.name, base=""), "props"), deadline=deadline
                 )
             )
-            facts = ServerFacts.read(props)
+            facts = ServerFacts.read(props, makes_grammars=True)
         except (*CONNECTION_ERRORS, orjson.JSONDecodeError) as error:
             await child.stop()
             raise EngineFailed(

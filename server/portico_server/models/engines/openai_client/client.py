@@ -69,6 +69,7 @@ class ServerFacts:
 
     ``context_length`` is the context of one slot. ``sees`` means that the model accepts images. ``max_alternatives``
     is the maximum number of alternatives in a schema with which the server's grammar does not delay other calls.
+    ``makes_grammars`` means that the server is llama.cpp's, which enforces a part of JSON Schema.
     """
 
     context_length: int | None
@@ -76,10 +77,11 @@ class ServerFacts:
     fingerprint: str | None
     sees: bool = False
     max_alternatives: int | None = None
+    makes_grammars: bool = False
 
     @classmethod
-    def read(cls, props: Mapping[str, Any]) -> ServerFacts:
-        """Read the facts from the response to llama.cpp's ``/props``."""
+    def read(cls, props: Mapping[str, Any], *, makes_grammars: bool = False) -> ServerFacts:
+        """Read the facts from the response to llama.cpp's ``/props``, or to another server's in the same format."""
         settings = props.get("default_generation_settings") or {}
         caps = props.get("chat_template_caps") or {}
         return cls(
@@ -88,6 +90,7 @@ class ServerFacts:
             props.get("build_info"),
             bool((props.get("modalities") or {}).get("vision")),
             MAX_SCHEMA_ALTERNATIVES,
+            makes_grammars,
         )
 
 
@@ -147,12 +150,16 @@ class ChoiceStreamClient:
                 pieces = [*_echoed(prepared_request), *[piece async for piece in calls.pieces()]]
                 usage = calls.usage(prepared_request)
                 data = envelope.document(pieces, len(prepared_request.bodies), usage)
-                return RelayResponse("application/json", single_chunk(data), usage)
+                return RelayResponse(
+                    "application/json", single_chunk(data), usage, unenforced=prepared_request.unenforced
+                )
         except BaseException:
             await calls.close()
             raise
         options = request.body.get("stream_options") or {}
-        relay_response = RelayResponse("text/event-stream", single_chunk(b""))
+        relay_response = RelayResponse(
+            "text/event-stream", single_chunk(b""), unenforced=prepared_request.unenforced
+        )
         relay_response.chunks = self._frames(
             calls,
             prepared_request,
@@ -174,7 +181,10 @@ class ChoiceStreamClient:
             if self._facts.max_alternatives is not None:
                 check_alternatives(request.body, self._name, self._facts.max_alternatives)
             prepared_request = prepare_chat(
-                request.body, template_has_tools=self._facts.template_has_tools, sees=self._facts.sees
+                request.body,
+                template_has_tools=self._facts.template_has_tools,
+                sees=self._facts.sees,
+                makes_grammars=self._facts.makes_grammars,
             )
         for body in prepared_request.bodies:
             if body.get("stop"):

@@ -33,12 +33,10 @@ class ToolPlan:
     free: bool
     answer: Mapping[str, Any] | None = None
 
-    @property
-    def schema(self) -> dict[str, Any]:
+    def schema(self, resolver: SchemaResolver) -> dict[str, Any]:
         """Return the schema that the model's output must fit. Raise `InvalidRequest` for a reference that leads
         nowhere.
         """
-        resolver = SchemaResolver()
         forms = [
             _object(
                 name={"const": function["name"]},

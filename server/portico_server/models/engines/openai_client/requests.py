@@ -8,7 +8,7 @@ from typing import Any
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.openai_client.constrained_tools import ToolPlan, plan_tools
-from portico_server.models.engines.openai_client.resolved_schema import resolved_schema
+from portico_server.models.engines.openai_client.resolved_schema import SchemaResolver
 from portico_server.models.openai_wire import arguments_schema
 
 # Fields that Portico handles itself, and fields that the engine rejects as a type error if they are null.
@@ -25,7 +25,7 @@ class PreparedRequest:
     prompt.
 
     ``tools`` is set if tool calls must be parsed from the output. ``echoes`` contains the text with which each choice
-    begins.
+    begins. ``unenforced`` are the keywords of the request's schemas that the answer may violate.
     """
 
     bodies: tuple[dict[str, Any], ...]
@@ -34,11 +34,14 @@ class PreparedRequest:
     logprobs: bool = False
     top_logprobs: int = 0
     echoes: tuple[str, ...] = ()
+    unenforced: tuple[str, ...] = ()
 
 
-def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: bool = False) -> PreparedRequest:
-    """Return the bodies for a chat. ``sees`` means that the model accepts images. Raises `InvalidRequest` for
-    unsupported features.
+def prepare_chat(
+    body: Mapping[str, Any], *, template_has_tools: bool, sees: bool = False, makes_grammars: bool = False
+) -> PreparedRequest:
+    """Return the bodies for a chat. ``sees`` means that the model accepts images, and ``makes_grammars`` that the
+    server is llama.cpp's. Raises `InvalidRequest` for unsupported features.
     """
     for field in ("functions", "function_call"):
         if body.get(field) is not None:
@@ -63,14 +66,18 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
     schema = schema_of(body)
     request.pop("response_format", None)
     tools = plan_tools(body, schema, template_has_tools=template_has_tools)
+    resolver = SchemaResolver(makes_grammars=makes_grammars)
     if tools is None and body.get("tools") and body.get("tool_choice") != "none":
-        request["tools"] = [_with_arguments(tool, index) for index, tool in enumerate(body["tools"])]
+        request["tools"] = [
+            _with_arguments(tool, index, resolver.with_prefix(f"t{index}"))
+            for index, tool in enumerate(body["tools"])
+        ]
         if body.get("parallel_tool_calls") is not None:
             request["parallel_tool_calls"] = body["parallel_tool_calls"]
     if tools is not None:
-        messages, schema = tools.instruct(messages), tools.schema
+        messages, schema = tools.instruct(messages), tools.schema(resolver)
     elif schema is not None:
-        schema = resolved_schema(schema, "'response_format'", "response_format")
+        schema = resolver.complete(resolver.resolve(schema, "'response_format'", "response_format"))
     if not template_has_tools:
         messages = [_without_tools(message) for message in messages]
     if schema is not None:
@@ -86,6 +93,7 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
         tools,
         wants_logprobs,
         body.get("top_logprobs") or 0,
+        unenforced=tuple(sorted(resolver.unenforced)),
     )
 
 
@@ -185,7 +193,7 @@ def check_alternatives(body: Mapping[str, Any], model: str, max_alternatives: in
             )
 
 
-def _with_arguments(tool: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+def _with_arguments(tool: Mapping[str, Any], index: int, resolver: SchemaResolver) -> Mapping[str, Any]:
     """Return the tool with a resolved schema for its function's arguments, added if the caller sent none.
 
     The engine makes one grammar of all tools, so definitions of different tools need different names.
@@ -194,7 +202,7 @@ def _with_arguments(tool: Mapping[str, Any], index: int) -> Mapping[str, Any]:
     if not isinstance(function, Mapping):
         return tool
     owner, param = f"the function '{function.get('name')}'", f"tools[{index}].function.parameters"
-    parameters = resolved_schema(arguments_schema(function), owner, param, f"t{index}")
+    parameters = resolver.complete(resolver.resolve(arguments_schema(function), owner, param))
     return {**tool, "function": {**function, "parameters": parameters}}
 
 

