@@ -196,6 +196,7 @@ COMPLETION = RequestBody(
     },
     {
         **_SAMPLING,
+        "max_tokens": fields.integer(0),
         "logprobs": fields.integer(0, 5),
         "echo": fields.boolean(),
         "suffix": fields.text(),

@@ -14,8 +14,9 @@ import orjson
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
-from portico_server.core.relay import AdapterScale, Relay
+from portico_server.core.relay import AdapterScale, Relay, single_chunk
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
+from portico_server.models.answers import close_chunks
 from portico_server.models.engines.llamacpp.adapters import adapter_scales, is_same_file
 from portico_server.models.engines.llamacpp.kept_prompts import (
     MIN_KEPT_TOKENS,
@@ -23,6 +24,7 @@ from portico_server.models.engines.llamacpp.kept_prompts import (
     KeptPrompts,
     common_length,
 )
+from portico_server.models.engines.llamacpp.scoring import PromptScorer, text_frame
 from portico_server.models.engines.openai_client.client import ChoiceStreamClient, ServerFacts
 from portico_server.models.engines.openai_client.requests import prepare_chat
 from portico_server.models.engines.openai_client.tokenizers import HttpTokenizer
@@ -39,6 +41,9 @@ EXCESS_CHARS_PER_TOKEN = 16
 """Length of the beginning of a prompt that is tokenized first, in characters for each token of the context: four times
 the length of English text that fills the context.
 """
+
+END_OF_TEXT = "<|endoftext|>"
+"""The text of the token that separates texts in the training data of many models, as OpenAI names it."""
 
 MIN_COMMON_SHARE = 0.1
 """Minimum share of a call's prompt that a slot must already contain for the slot to count as related."""
@@ -265,6 +270,8 @@ class LlamaCppClient(ChoiceStreamClient):
     read in parts. ``prompts`` are prompts that an earlier process has read.
     """
 
+    scores_prompts = True
+
     def __init__(
         self,
         transport: EngineTransport,
@@ -291,6 +298,16 @@ class LlamaCppClient(ChoiceStreamClient):
         self, operation: str, body: dict[str, Any], deadline: float | None
     ) -> AsyncIterator[bytes]:
         """Start a streamed call in its own slot and yield its frames. Raise `PorticoError`."""
+        if operation == "completions":
+            if body["prompt"] in ("", []):
+                body = {**body, "prompt": await self._beginning(deadline)}
+            if "echo" in body and "logprobs" not in body:
+                further_body = {name: value for name, value in body.items() if name != "echo"}
+                echo = text_frame(await self._detokenize(body["prompt"], deadline))
+                return _preceded(echo, await self.open(operation, further_body, deadline))
+            if body.get("max_tokens") == 0 and "echo" not in body:
+                tokens = await self._tokens(body, deadline)
+                return single_chunk(_end_without_text(tokens))
         prompt = CallPrompt.of(body, LONG_STEPS * self._budget.tokens)
         await self._refuse_excess(prompt, operation, body, deadline)
         try:
@@ -299,6 +316,10 @@ class LlamaCppClient(ChoiceStreamClient):
         except TimeoutError as error:
             raise deadline_exceeded(self._name) from error
         try:
+            if "echo" in body:
+                slot.body = None
+                scored_frames = self._scored(slot, body, deadline)
+                return SlotFrames(scored_frames, lambda: self._slots.release(slot))
             slot.body = body
             if self._kept_prompts is not None and slot.unrelated and len(prompt.text) >= MIN_KEPT_TOKENS:
                 await self._restore(self._kept_prompts, slot, body, deadline)
@@ -315,6 +336,48 @@ class LlamaCppClient(ChoiceStreamClient):
                 raise deadline_exceeded(self._name) from error
             raise
         return SlotFrames(self._count(frames, slot, cached_tokens), lambda: self._slots.release(slot))
+
+    async def _beginning(self, deadline: float | None) -> list[int]:
+        """Return the token that begins a text, for an empty prompt. Raise `InvalidRequest` for a model without one."""
+        for text in ("", END_OF_TEXT):
+            tokens = await self._tokens({"prompt": text}, deadline)
+            if len(tokens) == 1:
+                return tokens
+        raise InvalidRequest(
+            f"'{self._name}' has no token that begins a text, so it cannot continue an empty prompt. Send a text.",
+            code="unsupported_value",
+            param="prompt",
+        )
+
+    async def _detokenize(self, tokens: Sequence[int], deadline: float | None) -> str:
+        return str((await self._native.ask("detokenize", {"tokens": tokens}, deadline)).get("content", ""))
+
+    async def _scored(
+        self, slot: Slot, body: dict[str, Any], deadline: float | None
+    ) -> AsyncGenerator[bytes]:
+        """Yield the frames of a completion that begins with its prompt and the log-probabilities of the prompt."""
+        self._slots.end_reading(slot)
+        tokens = await self._tokens(body, deadline)
+        context, max_tokens = self._facts.context_length, body["max_tokens"]
+        if context and len(tokens) + min(max_tokens, 1) > context:
+            raise self._too_long(str(len(tokens)), context, "prompt")
+        options = {"id_slot": slot.number, **({"lora": body["lora"]} if "lora" in body else {})}
+        vocabulary = self._facts.vocabulary or len(tokens)
+        scorer = PromptScorer(self._native, options, body["logprobs"], vocabulary, deadline)
+        slot.tokens, slot.generated = (), 0
+        async for data in scorer.frames(tokens, body["echo"]):
+            yield data
+        slot.tokens, slot.unread = tokens[:-1], 1
+        if max_tokens == 0:
+            yield _end_without_text(tokens)
+            return
+        further_body = {name: value for name, value in body.items() if name != "echo"} | {
+            "id_slot": slot.number
+        }
+        async with self._budget.reserved(slot.unread, deadline):
+            frames = await super().open("completions", further_body, deadline)
+        async for data in self._count(frames, slot, None):
+            yield data
 
     async def _read_ahead(self, slot: Slot, body: dict[str, Any], deadline: float | None) -> int | None:
         """Let llama.cpp read a long prompt except its last part. Return how many tokens of the prompt were cached.
@@ -514,6 +577,22 @@ class LlamaCppClient(ChoiceStreamClient):
             ) from error
 
 
+def _end_without_text(tokens: Sequence[int]) -> bytes:
+    """Return the last frame of a completion that generates no token."""
+    usage = {"prompt_tokens": len(tokens), "completion_tokens": 0}
+    return text_frame("", finish="length", usage=usage)
+
+
+async def _preceded(first: bytes, frames: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield ``first`` and then ``frames``."""
+    try:
+        yield first
+        async for data in frames:
+            yield data
+    finally:
+        await close_chunks(frames)
+
+
 class SlotFrames:
     """The frames of a call. They are received as soon as they arrive, so that a slow reader does not keep the slot
     occupied.
@@ -570,12 +649,10 @@ class LlamaTokenizer(HttpTokenizer):
         transport: EngineTransport,
         child: ServerProcess,
         name: str,
-        longest: int | None,
-        *,
-        template_has_tools: bool,
+        facts: ServerFacts,
     ) -> None:
-        super().__init__(transport, child, name, longest)
-        self._template_has_tools = template_has_tools
+        super().__init__(transport, child, name, facts.context_length)
+        self._facts = facts
 
     async def tokenize(self, request: Tokenize, deadline: float | None) -> TokenizedText:
         text = request.prompt
@@ -584,7 +661,9 @@ class LlamaTokenizer(HttpTokenizer):
             chat_body: dict[str, Any] = {"messages": list(request.messages)}
             if request.tools:
                 chat_body["tools"] = list(request.tools)
-            [prepared_body] = prepare_chat(chat_body, template_has_tools=self._template_has_tools).bodies
+            [prepared_body] = prepare_chat(
+                chat_body, template_has_tools=self._facts.template_has_tools
+            ).bodies
             request_body = {
                 "messages": prepared_body["messages"],
                 "add_generation_prompt": request.generation,
@@ -608,6 +687,7 @@ class LlamaTokenizer(HttpTokenizer):
             raise self.wrong() from error
 
     async def detokenize(self, request: Detokenize, deadline: float | None) -> Detokenized:
+        self._facts.check_tokens(self._name, request.tokens, "tokens")
         content = (await self.ask("detokenize", {"tokens": list(request.tokens)}, deadline)).get("content")
         if not isinstance(content, str):
             raise self.wrong()

@@ -127,7 +127,7 @@ class LlamaCpp:
                     EngineRoute(child.endpoint(spec.name, base=""), "props"), deadline=deadline
                 )
             )
-            facts = ServerFacts.read(props, makes_grammars=True)
+            facts = ServerFacts.read(props, file.vocabulary or None, makes_grammars=True)
         except (*CONNECTION_ERRORS, orjson.JSONDecodeError) as error:
             await child.stop()
             raise EngineFailed(
@@ -162,8 +162,7 @@ class LlamaCpp:
             site.transport,
             child,
             spec.name,
-            facts.context_length,
-            template_has_tools=facts.template_has_tools,
+            facts,
         )
         return RunningEngine(client, description, child, tokenizer)
 

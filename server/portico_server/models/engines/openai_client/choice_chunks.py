@@ -73,7 +73,7 @@ class ChoiceReader:
             ]
             if finish == "stop" and self._tools.called:
                 finish = "tool_calls"
-        elif delta:
+        elif delta or logprobs:
             tidy = _tidy(logprobs, self._prepared.top_logprobs) if logprobs else None
             pieces = [ChoicePiece(self.index, delta, tidy)]
         if finish:
@@ -118,6 +118,8 @@ class ResponseEnvelope:
     fingerprint: str | None = None
     created: int = field(default_factory=lambda: int(time.time()))
     id: str = ""
+    _sent_chars: dict[int, int] = field(default_factory=dict)
+    """Maps the index of a choice of a completion to the length of the text that its chunks contain."""
 
     def __post_init__(self) -> None:
         self.id = new_id("chatcmpl-" if self.chat else "cmpl-")
@@ -142,8 +144,10 @@ class ResponseEnvelope:
             choice["delta"] = piece.delta
             choice["logprobs"] = piece.logprobs
         else:
+            sent_chars = self._sent_chars.get(piece.index, 0)
             choice["text"] = piece.delta.get("content", "")
-            choice["logprobs"] = _legacy([piece.logprobs])
+            choice["logprobs"] = _legacy([piece], sent_chars)
+            self._sent_chars[piece.index] = sent_chars + len(choice["text"])
         choice |= {"finish_reason": piece.finish_reason, **piece.stop}
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         return b"data: " + orjson.dumps({**self.head(kind), "choices": [choice]}) + b"\n\n"
@@ -169,10 +173,10 @@ class ResponseEnvelope:
     def _chunk(self, index: int, pieces: list[ChoicePiece]) -> dict[str, Any]:
         last = next((piece for piece in pieces if piece.finish_reason), ChoicePiece(index, {}, None, "stop"))
         end = {"finish_reason": last.finish_reason, **last.stop}
-        parts = [piece.logprobs for piece in pieces if piece.logprobs]
         if not self.chat:
             text = "".join(piece.delta.get("content", "") for piece in pieces)
-            return {"index": index, "text": text, "logprobs": _legacy(parts), **end}
+            return {"index": index, "text": text, "logprobs": _legacy(pieces), **end}
+        parts = [piece.logprobs for piece in pieces if piece.logprobs]
         content = [entry for part in parts for entry in part["content"]]
         return {
             "index": index,
@@ -209,24 +213,42 @@ def _message(pieces: Iterable[ChoicePiece]) -> dict[str, Any]:
     return message
 
 
-def _legacy(parts: Iterable[Any]) -> dict[str, Any] | None:
-    """Return log-probabilities in the format of the completions endpoint."""
-    entries = [entry for part in parts if part for entry in part["content"]]
+def _legacy(pieces: Iterable[ChoicePiece], sent_chars: int = 0) -> dict[str, Any] | None:
+    """Return log-probabilities in the format of the completions endpoint.
+
+    ``sent_chars`` is the length of the text before ``pieces``. The alternatives include the chosen token. The first
+    token of an echoed prompt has no log-probability.
+    """
+    entries: list[Mapping[str, Any]] = []
+    offsets: list[int] = []
+    for piece in pieces:
+        offset = sent_chars
+        for entry in (piece.logprobs or {}).get("content", ()):
+            entries.append(entry)
+            offsets.append(offset)
+            offset += len(entry["token"])
+        sent_chars += len(piece.delta.get("content", ""))
     if not entries:
         return None
-    offsets, position = [], 0
-    for entry in entries:
-        offsets.append(position)
-        position += len(entry["token"])
     return {
-        "tokens": [entry["token"] for entry in entries],
+        "tokens": [_token_text(entry) for entry in entries],
         "token_logprobs": [entry["logprob"] for entry in entries],
         "top_logprobs": [
-            {top_logprob["token"]: top_logprob["logprob"] for top_logprob in entry["top_logprobs"]}
+            None
+            if entry["logprob"] is None
+            else {_token_text(value): value["logprob"] for value in (*entry["top_logprobs"], entry)}
             for entry in entries
         ],
         "text_offset": offsets,
     }
+
+
+def _token_text(entry: Mapping[str, Any]) -> str:
+    """Return a token's text. Bytes that are only a part of a character are spelled as OpenAI spells them."""
+    try:
+        return bytes(entry["bytes"] or b"").decode() or str(entry["token"])
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in entry["bytes"])
 
 
 def total_usage(readers: list[ChoiceReader], per_prompt: int) -> Usage:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -69,7 +69,8 @@ class ServerFacts:
 
     ``context_length`` is the context of one slot. ``sees`` means that the model accepts images. ``max_alternatives``
     is the maximum number of alternatives in a schema with which the server's grammar does not delay other calls.
-    ``makes_grammars`` means that the server is llama.cpp's, which enforces a part of JSON Schema.
+    ``makes_grammars`` means that the server is llama.cpp's, which enforces a part of JSON Schema. ``vocabulary`` is the
+    number of tokens that the model knows.
     """
 
     context_length: int | None
@@ -78,9 +79,12 @@ class ServerFacts:
     sees: bool = False
     max_alternatives: int | None = None
     makes_grammars: bool = False
+    vocabulary: int | None = None
 
     @classmethod
-    def read(cls, props: Mapping[str, Any], *, makes_grammars: bool = False) -> ServerFacts:
+    def read(
+        cls, props: Mapping[str, Any], vocabulary: int | None = None, *, makes_grammars: bool = False
+    ) -> ServerFacts:
         """Read the facts from the response to llama.cpp's ``/props``, or to another server's in the same format."""
         settings = props.get("default_generation_settings") or {}
         caps = props.get("chat_template_caps") or {}
@@ -91,7 +95,21 @@ class ServerFacts:
             bool((props.get("modalities") or {}).get("vision")),
             MAX_SCHEMA_ALTERNATIVES,
             makes_grammars,
+            vocabulary,
         )
+
+    def check_tokens(self, name: str, tokens: Iterable[int], param: str) -> None:
+        """Raise `InvalidRequest` for ``param`` if a token is not in the vocabulary of the model ``name``."""
+        if self.vocabulary is None:
+            return
+        unknown = next((token for token in tokens if not 0 <= token < self.vocabulary), None)
+        if unknown is not None:
+            raise InvalidRequest(
+                f"Token {unknown} is not in the vocabulary of '{name}', which has {self.vocabulary:,} tokens. "
+                "Send token ids of this model; POST /tokenize returns them.",
+                code="invalid_token",
+                param=param,
+            )
 
 
 def _echoed(request: PreparedRequest) -> list[ChoicePiece]:
@@ -101,6 +119,9 @@ def _echoed(request: PreparedRequest) -> list[ChoicePiece]:
 
 class ChoiceStreamClient:
     """An `EngineClient` that requests each choice of an answer as a separate stream."""
+
+    scores_prompts = False
+    """Whether `open` accepts ``echo``, with log-probabilities of the prompt, and completions without further text."""
 
     def __init__(
         self,
@@ -175,8 +196,12 @@ class ChoiceStreamClient:
         if biases:
             # checked here too, because the field may come from a flow or an agent
             LOGIT_BIAS.check(biases, "logit_bias")
+            self._facts.check_tokens(self._name, map(int, biases), "logit_bias")
         if request.operation == "completions":
-            prepared_request = prepare_completion(request.body)
+            prepared_request = prepare_completion(request.body, scores_prompts=self.scores_prompts)
+            for body in prepared_request.bodies:
+                if isinstance(body["prompt"], list):
+                    self._facts.check_tokens(self._name, body["prompt"], "prompt")
         else:
             if self._facts.max_alternatives is not None:
                 check_alternatives(request.body, self._name, self._facts.max_alternatives)

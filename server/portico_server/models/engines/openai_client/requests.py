@@ -110,8 +110,12 @@ def _check_tool_types(body: Mapping[str, Any]) -> None:
             )
 
 
-def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:
-    """Return the bodies for a completion, one for each prompt and choice."""
+def prepare_completion(body: Mapping[str, Any], *, scores_prompts: bool = False) -> PreparedRequest:
+    """Return the bodies for a completion, one for each prompt and choice.
+
+    If the server ``scores_prompts``, a body may have ``max_tokens`` 0, or ``echo``: the prompt as text, or ``None`` if
+    the client sent tokens. Raises `InvalidRequest` for unsupported features.
+    """
     if body.get("suffix"):
         raise InvalidRequest(
             "This model does not support filling in the middle; leave out 'suffix'.",
@@ -123,6 +127,12 @@ def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:
         raise InvalidRequest("'best_of' must equal 'n', or be left out.", param="best_of")
     request = _copy_of(body)
     request.setdefault("max_tokens", 16)  # OpenAI's default for this endpoint
+    if request["max_tokens"] == 0 and not scores_prompts:
+        raise InvalidRequest(
+            "This model cannot answer without generating a token; set 'max_tokens' to at least 1.",
+            code="unsupported_value",
+            param="max_tokens",
+        )
     logprobs = body.get("logprobs")
     if logprobs is not None:
         request["logprobs"] = max(1, int(logprobs))
@@ -132,7 +142,12 @@ def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:
     )
     echoes: tuple[str, ...] = ()
     if body.get("echo"):
-        echoes = tuple(_echo(prompt, body) for prompt in prompts for _ in range(count))
+        if scores_prompts and (logprobs is not None or not isinstance(prompts[0], str)):
+            for prepared_body in bodies:
+                prompt = prepared_body["prompt"]
+                prepared_body["echo"] = prompt if isinstance(prompt, str) else None
+        else:
+            echoes = tuple(_echo(prompt, body) for prompt in prompts for _ in range(count))
     return PreparedRequest(bodies, count, None, logprobs is not None, int(logprobs or 0), echoes)
 
 
