@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from portico.spelling import nearest as nearest_name
 from portico.wire import UNSUPPORTED, Cited, Delta, Event, Passage, Unsupported, Usage
@@ -70,6 +70,10 @@ _TAIL_SIZE = 400
 """Number of pieces at the end of an answer that are checked for repetition. A piece consists of one or more tokens."""
 
 
+FindPassages: TypeAlias = Callable[[Search, Context, Listener | None], Awaitable[SearchResult]]
+"""Searches for the passages that may answer a question. The listener receives the events of the search."""
+
+
 class AskApp:
     """Searches one store and answers from the results: a model writes the answer, or the best sentences are quoted.
 
@@ -77,6 +81,8 @@ class AskApp:
     `Claimed` after each sentence. The reply's ``citations`` are the passages that the model saw, or the sources of the
     quotations. ``unsupported_action`` is the default treatment of sentences without evidence. The caller needs the
     right to read the store, and the right to chat if a model writes.
+
+    ``find`` replaces the search of the store, for example by a search of several stores, whose keys are ``places``.
     """
 
     def __init__(
@@ -86,14 +92,17 @@ class AskApp:
         registry: Registry,
         trust: ReaderTest,
         unsupported_action: Unsupported = "mark",
+        *,
+        places: Sequence[str] = (),
+        find: FindPassages | None = None,
     ) -> None:
         self._trust = trust
         self._unsupported = unsupported_action
         self._store = store
         self._registry = registry
-        self._place = (
-            f"store/{store.id}" if store.id else store.key
-        )  # the caller may have a different app with this name
+        # By id, because the caller may have a different app with this name.
+        self._places = places or (f"store/{store.id}" if store.id else store.key,)
+        self._find = find or self._find_in_store
         self.card = card
 
     async def call(self, request: Request, context: Context) -> ChatReply:
@@ -176,13 +185,16 @@ class AskApp:
         from portico_server.features.answers.overview import answer_overview
         from portico_server.features.answers.tables.answer import compute_answer
 
-        answer = await compute_answer(turns.question, self._place, context, is_first=not turns.earlier)
-        answer = answer or await answer_overview(turns.question, [self._place], context, writer=writer)
+        answer = None
+        if len(self._places) == 1:
+            answer = await compute_answer(
+                turns.question, self._places[0], context, is_first=not turns.earlier
+            )
+        answer = answer or await answer_overview(turns.question, self._places, context, writer=writer)
         if answer is None:
             return None
         search = Search(turns.question, max_num_results=1, ranker="lexical", names=True)
-        counts = await context.call(self._place, search, listener=context.emit)
-        assert isinstance(counts, SearchResult)
+        counts = await self._find_in_store(search, context, context.emit)
         reply = await self._say(
             [answer.text], answer.passages, _max_tokens(options), context, is_introduced=True
         )
@@ -256,8 +268,7 @@ class AskApp:
         If the store has a strong embedding model, passages may answer even if they lack the question's words, so the
         question never counts as unanswered.
         """
-        search_result = await context.call(self._place, search, listener=listener)
-        assert isinstance(search_result, SearchResult)
+        search_result = await self._find(search, context, listener)
         query = search.query
         follows = bool(turns.earlier) and query != turns.question and query.startswith(turns.earlier)
         question, earlier = (turns.question, turns.earlier) if follows else (query, "")
@@ -271,6 +282,13 @@ class AskApp:
         if judgement.verdict == "absent" and search_result.passages and self._trusted():
             judgement = replace(judgement, verdict="doubtful")
         return search_result, judgement
+
+    async def _find_in_store(
+        self, search: Search, context: Context, listener: Listener | None
+    ) -> SearchResult:
+        search_result = await context.call(self._places[0], search, listener=listener)
+        assert isinstance(search_result, SearchResult)
+        return search_result
 
     async def _vectors(self, texts: Sequence[str], context: Context) -> Sequence[bytes] | None:
         """Return vectors of words and sentences if the store has vectors and a model computes such vectors at almost no

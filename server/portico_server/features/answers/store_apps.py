@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import replace
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from portico_server.core.training_passages import StorePassage
 from portico_server.features.answers.trust import ReaderTest
 
 if TYPE_CHECKING:
-    from portico_server.features.answers.ask import AskApp
+    from portico_server.features.answers.ask import AskApp, FindPassages
 
 MODEL = "default"
 """The model that answers if the label ``model`` is missing on the store's card."""
@@ -51,6 +52,33 @@ class StoreApps:
 
     async def _answering(self, store: Card) -> AskApp:
         return (await self.load())(store, _card(store), self._registry, self._trust, self._unsupported)
+
+    async def quotes(self, model: Card) -> bool:
+        """Return whether a model failed its test as a reader, or has not passed it yet."""
+        return await self._trust.way(model) == "quote"
+
+    async def answer_for(self, model: Card, stores: Sequence[Card], find: FindPassages) -> AskApp:
+        """Return an app that answers in place of ``model``, from the passages that ``find`` returns from ``stores``. It
+        quotes, unless the first store's setting says that models write.
+        """
+        store = stores[0]
+        way = "write" if store.labels.get("answers") == "write" else "quote"
+        app = Card(
+            model.name,
+            "app",
+            capabilities=frozenset({"chat"}),
+            labels={"store": store.name, "model": model.name},
+            owner=model.owner,
+        )
+        return (await self.load())(
+            replace(store, labels={**store.labels, "answers": way}),
+            app,
+            self._registry,
+            self._trust,
+            self._unsupported,
+            places=[f"store/{card.id}" if card.id else card.key for card in stores],
+            find=find,
+        )
 
     async def propose(
         self,

@@ -16,6 +16,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import CalledTool, Filter, ToolResult
 from portico_server.core.skills import ContainerPlaces, SkillTexts
 from portico_server.core.tool_search import SearchedTool, ToolSearch
+from portico_server.features.answers.store_apps import StoreApps
 from portico_server.features.responses.event_builder import EventBuilder
 from portico_server.features.responses.items import Item
 from portico_server.features.responses.open_items import Event
@@ -59,6 +60,7 @@ class ResponseServices:
 
     ``filters`` parses attribute filters, and ``servers`` returns the connected MCP servers with their addresses.
     ``endpoint_tools`` returns the tools that a caller may call at an MCP endpoint of this daemon, such as ``/mcp``.
+    ``store_apps`` answers questions about stores in place of models that cannot search.
     """
 
     registry: Registry
@@ -69,6 +71,7 @@ class ResponseServices:
     tool_search: ToolSearch
     skills: SkillTexts
     containers: ContainerPlaces
+    store_apps: StoreApps
 
 
 Place: TypeAlias = Callable[[], Awaitable[str]]

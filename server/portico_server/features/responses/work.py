@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from portico.wire import Cited, Claimed, Delta, Passage, Usage
 from portico.wire import Event as RunEvent
-from portico_server.core.context import Context
+from portico_server.core.context import Context, Listener
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.relay import Relay
-from portico_server.core.request import Chat, ChatReply, Message
+from portico_server.core.request import Chat, ChatReply, Message, Result
 from portico_server.core.servable import Relays, Servable, relays
 from portico_server.features.responses import hosted, mcp_tool
 from portico_server.features.responses.answer_reader import AnswerReader
@@ -33,6 +33,7 @@ from portico_server.features.responses.items import read as read_items
 from portico_server.features.responses.messages import messages_of
 from portico_server.features.responses.open_items import Event
 from portico_server.features.responses.request import ResponseRequest
+from portico_server.features.responses.search_tool import app_in_place_of
 from portico_server.features.responses.stream_reader import CallPiece, EndPiece, TextPiece, pieces
 from portico_server.features.responses.tool_context import Emit, OfferedTool, ResponseServices, ToolContext
 from portico_server.features.responses.truncation import drop_older_half, halve_longest_result
@@ -91,6 +92,11 @@ def named_as_input() -> Iterator[None]:
         raise
 
 
+CallApp = Callable[[Chat, Listener], Awaitable[Result]]
+"""Answers a chat; the listener receives the events."""
+
+_TOOL_OPTIONS: Final = ("tools", "tool_choice", "parallel_tool_calls")
+
 Note = Callable[[OfferedTool | None], Awaitable[None]]
 """Records the progress of a response: before a tool is called, and after all requested calls."""
 
@@ -142,6 +148,8 @@ class ResponseWork:
             return
         await hosted.grasp(self._bench)
         await self._approved()
+        if await self._answer_by_app():
+            return
         for number in range(1, MAX_ROUNDS + 1):
             may_call = number < MAX_ROUNDS and self._calls < self._max_calls and not self._bench.repeated
             offers = self._bench.offers if may_call else {}
@@ -158,6 +166,25 @@ class ResponseWork:
             if self._remaining_tokens() == 0:
                 self.reason = "length"
                 return
+
+    async def _answer_by_app(self) -> bool:
+        """Let the app of the stores answer if the model cannot search them. Return whether it answered."""
+        messages = self.prepared.messages()
+        last = messages[-1] if messages else {}
+        is_text = last.get("role") == "user" and isinstance(last["content"], str) and last["content"].strip()
+        if self.prepared.relayed() is None or self._max_calls < 1 or not is_text:
+            return False
+        options = self._options(self._bench.offers, first=True)
+        app = await app_in_place_of(self._bench, self.prepared.servable.card, options)
+        if app is None:
+            return False
+        hearing = AnswerReader(self.prepared.machine)
+        options = {name: value for name, value in options.items() if name not in _TOOL_OPTIONS}
+        with named_as_input():
+            await self._ask_app(messages, options, hearing, app.call)
+        self.reason = hearing.reason
+        await self._say(self.prepared.machine.settle(status_after(self.reason)))
+        return True
 
     def finish(self) -> list[Event]:
         """Return the last events."""
@@ -199,7 +226,7 @@ class ResponseWork:
     async def _ask(self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader) -> None:
         model = self.prepared.relayed()
         if model is None:
-            await self._ask_app(messages, options, hearing)
+            await self._ask_app(messages, options, hearing, self._call_app)
             return
         body = {
             **options,
@@ -224,8 +251,11 @@ class ResponseWork:
                 spend(relay_response)  # also if the client abandons the answer
                 await self._spend(relay_response.usage)
 
+    async def _call_app(self, chat: Chat, listen: Listener) -> Result:
+        return await self.context.call(self.prepared.ask.model, chat, listener=listen)
+
     async def _ask_app(
-        self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader
+        self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader, call_app: CallApp
     ) -> None:
         """Ask an app, which reports its work as run events; the client receives the app's text and passages."""
         has_spoken = False
@@ -246,12 +276,11 @@ class ResponseWork:
             elif not isinstance(event, Usage):
                 await self.context.emit(event)
 
-        name = self.prepared.ask.model
         if self.prepared.session:
             options = {**options, "conversation": self.prepared.session}
-        reply = await self.context.call(name, Chat(tuple(messages), options), listener=listen)
+        reply = await call_app(Chat(tuple(messages), options), listen)
         if not isinstance(reply, ChatReply):
-            raise PorticoError(f"'{name}' returned an invalid answer to a conversation.")
+            raise PorticoError(f"'{self.prepared.ask.model}' returned an invalid answer to a conversation.")
         self._cited_passages = reply.citations or self._cited_passages
         if not has_spoken and reply.content:
             await self._say(hearing.hear(TextPiece(reply.content)))

@@ -204,10 +204,33 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     docs.mkdir()
     (docs / "port.md").write_text("# Ports\n\nThe Lighthouse daemon listens on port 7419.\n")
     (docs / "bread.txt").write_text("Bread is baked at 230 degrees for forty minutes.\n")
+    almanac = home / "almanac"
+    almanac.mkdir()
+    (almanac / "tides.txt").write_text("High tide is at noon.\n")
     configuration = home / "house.yaml"
     models = [
         {"name": "echo", "source": "fake://", "aliases": ["default"]},
         {"name": "clever", "source": "fake://", "parameters": {"script": {"replies": REPLIES}}},
+        {
+            "name": "quoter",
+            "source": "fake://",
+            "answers": "quote",
+            "parameters": {
+                "script": [
+                    {
+                        "match": "^weather",
+                        "tool_calls": [{"name": "get_weather", "arguments": {"city": "Rome"}}],
+                    },
+                    {"match": "^digits", "content": "1.2.1.2.1"},
+                    {
+                        "match": ".",
+                        "times": 1,
+                        "tool_calls": [{"name": "file_search", "arguments": {"query": "1.2.1.2.1"}}],
+                    },
+                    {"match": ".", "content": '{"port": 7419}'},
+                ]
+            },
+        },
         {"name": "frail", "source": "fake://", "parameters": {"script": {"replies": REPLIES}}},
         {"name": "notary", "source": "fake://", "parameters": {"script": {"replies": NOTES}}},
         {
@@ -253,8 +276,10 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         }
     ]
     tools = [{"name": "send", "command": ["echo", "sent {text}"], "approval": "refuse"}]
+    stores = [{"name": "almanac", "folder": str(almanac)}]
     definitions = {
-        "models": models, "agents": agents, "apps": apps, "prompts": prompts, "tools": tools, "keys": KEYS
+        "models": models, "agents": agents, "apps": apps, "prompts": prompts, "tools": tools, "stores": stores,
+        "keys": KEYS,
     }  # fmt: skip
     configuration.write_text(json.dumps(definitions))
     env = {"PORTICO_REQUIRE_KEY": "true", "PORTICO_ENVIRONMENTS": str(ENVIRONMENTS)}

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from openai import OpenAI
+from openai import APIStatusError, OpenAI
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import bearer, opened, secret
 from tests.server.api.openai.following import followed
@@ -77,6 +77,107 @@ def test_filters_and_limits_hold_for_a_search(client: OpenAI) -> None:
         [search] = answer.output
         assert search.type == "file_search_call"
         assert len(search.results or []) == count
+
+
+PORT_QUESTION = "Which port does the Lighthouse daemon listen on?"
+PORT_QUOTE = "> The Lighthouse daemon listens on port 7419. [1]"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("question", "tool", "text", "files", "sources"),
+    [
+        (PORT_QUESTION, {}, PORT_QUOTE, ["port.md", "bread.txt"], ["port.md"]),
+        (PORT_QUESTION, {"vector_store_ids": ["handbook", "almanac"]}, PORT_QUOTE, None, ["port.md"]),
+        (
+            "When is high tide in the almanac?",
+            {"vector_store_ids": ["handbook", "almanac"]},
+            "> High tide is at noon. [1]",
+            None,
+            ["tides.txt"],
+        ),
+        (PORT_QUESTION, {"max_num_results": 1}, PORT_QUOTE, ["port.md"], ["port.md"]),
+        ("Who paid for the harbour crane?", {}, "This is not in these documents.", None, []),
+    ],
+)
+def test_a_model_that_cannot_search_gets_the_answer_of_the_stores_app(
+    client: OpenAI,
+    question: str,
+    tool: Any,
+    text: str,
+    files: list[str] | None,
+    sources: list[str],
+    stream: bool,
+) -> None:
+    request: Any = {
+        "model": "quoter",
+        "input": question,
+        "tools": [{**SEARCH, **tool}],
+        "include": ["file_search_call.results"],
+    }
+    if stream:
+        events, answer = followed(client.responses.create(**request, stream=True))
+        kinds = [event.type.removeprefix("response.") for event in events]
+        assert kinds[2:7] == [
+            "output_item.added",
+            *(f"file_search_call.{word}" for word in ("in_progress", "searching", "completed")),
+            "output_item.done",
+        ]
+    else:
+        answer = client.responses.create(**request)
+    search, message = answer.output
+    assert answer.status == "completed" and answer.model == "quoter"
+    assert search.type == "file_search_call" and message.type == "message"
+    assert (search.status, search.queries) == ("completed", [question])
+    if files is not None:
+        assert [result.filename for result in search.results or ()] == files
+    [part] = message.content
+    assert part.type == "output_text" and part.text == text
+    notes = {(note.filename, note.index) for note in part.annotations if note.type == "file_citation"}
+    assert {name for name, _index in notes} == set(sources)
+    assert notes >= {(source, len(text) - 3) for source in sources}
+    assert client.responses.retrieve(answer.id).output_text == text
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        ({"tools": [SEARCH, WEATHER], "input": "weather"}, ["function_call"]),
+        ({"tools": [SEARCH], "tool_choice": "none", "input": "digits"}, ["message"]),
+        ({"tools": [SEARCH], "text": {"format": {"type": "json_object"}}}, ["file_search_call", "message"]),
+        ({"tools": [SEARCH, {"type": "web_search"}]}, ["file_search_call", "message"]),
+        (
+            {
+                "tools": [SEARCH, WEATHER],
+                "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "file_search"}]},
+            },
+            ["file_search_call", "message"],
+        ),
+    ],
+)
+def test_the_app_answers_only_if_the_model_may_call_no_other_tool(
+    client: OpenAI, options: Any, kinds: list[str]
+) -> None:
+    answer = client.responses.create(model="quoter", **{"input": PORT_QUESTION, **options})
+    assert [item.type for item in answer.output] == kinds
+    if kinds[-1] == "message":
+        assert ("7419" in answer.output_text) == ("file_search_call" in kinds)
+
+
+def test_the_apps_answer_keeps_to_the_limit_and_continues_a_conversation(client: OpenAI) -> None:
+    first = client.responses.create(model="quoter", input=PORT_QUESTION, tools=[SEARCH], max_output_tokens=16)
+    assert first.output_text == PORT_QUOTE or first.status == "incomplete"
+    second = client.responses.create(
+        model="quoter", input="How long is bread baked?", previous_response_id=first.id, tools=[SEARCH]
+    )
+    assert second.output_text == "> Bread is baked at 230 degrees for forty minutes. [1]"
+    for changes, param in (
+        ({"vector_store_ids": ["nowhere"]}, "tools[0].vector_store_ids[0]"),
+        ({"filters": {"type": "eq", "key": "nothing", "value": "x"}}, "tools[0].filters"),
+    ):
+        with pytest.raises(APIStatusError) as refusal:
+            client.responses.create(model="quoter", input=PORT_QUESTION, tools=[{**SEARCH, **changes}])
+        assert refusal.value.param == param
 
 
 def test_a_model_gets_only_as_much_of_a_search_as_fits_its_context(client: OpenAI) -> None:

@@ -7,11 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openai import OpenAI
 from tests import daemon as daemons
 from tests.client.cli.terminal import Terminal
 
 BENCH = daemons.ROOT / "bench"
 FILES = BENCH / "stranger" / "files"
+
+QUESTIONS = {
+    "What does a rye loaf cost?": "4.60",
+    "Which supplier delivers the honey?": "Imkerei Roth",
+    "What does a bus ticket cost?": "This is not in these documents.",
+}
 
 
 @pytest.mark.slow
@@ -60,3 +67,24 @@ def test_a_terminal_shows_no_raw_markdown(url: str, question: str, answer: str, 
     terminal.until("\n")
     assert "|" not in terminal.seen and "\n>" not in terminal.seen
     assert terminal.process.wait(60) == 0
+
+
+@pytest.mark.model
+def test_the_built_in_model_answers_a_file_search(tmp_path: Path) -> None:
+    config = tmp_path / "portico.yaml"
+    config.write_text(f"stores:\n  - {{name: stranger, folder: {FILES}}}\n")
+    with daemons.running(tmp_path / "home", "--file", str(config)) as daemon:
+        daemon.settle()
+        with OpenAI(base_url=f"{daemon.url}/v1", api_key="local", timeout=60, max_retries=0) as client:
+            for question, words in QUESTIONS.items():
+                answer = client.responses.create(
+                    model="default",
+                    input=question,
+                    tools=[{"type": "file_search", "vector_store_ids": ["stranger"]}],
+                )
+                assert answer.status == "completed"
+                search, message = answer.output
+                assert search.type == "file_search_call" and search.queries == [question]
+                assert message.type == "message" and message.content[0].type == "output_text"
+                assert words in answer.output_text
+                assert bool(message.content[0].annotations) == ("not in these" not in words)

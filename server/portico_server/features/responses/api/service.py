@@ -52,6 +52,7 @@ def build(services: BuildServices) -> ResponseService:
         services.tool_search,
         services.skills,
         services.containers,
+        services.store_apps,
     )
     responder = Responder(
         services.database,
