@@ -234,6 +234,8 @@ class CalledTool:
 class ChatReply:
     """The answer to `Chat`: the text, the requested tool calls, the source passages, and the claims of its
     sentences.
+
+    ``stop_reason`` is what ended the answer, if the engine reports it: a stop sequence, or ``repetition``.
     """
 
     content: str
@@ -243,6 +245,7 @@ class ChatReply:
     usage: Usage = Usage()
     model: str = ""
     claims: tuple[AnswerClaim, ...] = ()
+    stop_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

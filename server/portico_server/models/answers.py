@@ -62,6 +62,7 @@ async def read_reply(model: RelayingModel, request: Chat, context: Context) -> C
         (),
         relay_response.usage,
         relay_response.answered_by or model.card.name,
+        stop_reason=reader.stop_reason,
     )
 
 
@@ -160,6 +161,7 @@ class _ReplyReader:
     def __init__(self) -> None:
         self.text: list[str] = []
         self.finish_reason = "stop"
+        self.stop_reason = ""
         self._calls: dict[int, dict[str, str]] = {}
 
     def read(self, chunk: bytes) -> list[Delta]:
@@ -175,6 +177,7 @@ class _ReplyReader:
 
     def _choice(self, choice: dict[str, Any]) -> list[Delta]:
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        self.stop_reason = str(choice.get("stop_reason") or self.stop_reason)
         delta = choice.get("delta") or {}
         for part in delta.get("tool_calls") or ():
             call = self._calls.setdefault(part.get("index", 0), {"id": "", "name": "", "arguments": ""})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import field
 from typing import Any
 
@@ -18,6 +19,12 @@ from portico_server.core.relay import AdapterScale, Relay, single_chunk
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
 from portico_server.models.answers import close_chunks
 from portico_server.models.engines.llamacpp.adapters import adapter_scales, is_same_file
+from portico_server.models.engines.llamacpp.endless_answers import (
+    REPETITION,
+    RepetitionGuard,
+    default_max_tokens,
+    is_small,
+)
 from portico_server.models.engines.llamacpp.kept_prompts import (
     MIN_KEPT_TOKENS,
     STATE_SUFFIX,
@@ -26,11 +33,13 @@ from portico_server.models.engines.llamacpp.kept_prompts import (
 )
 from portico_server.models.engines.llamacpp.scoring import PromptScorer, text_frame
 from portico_server.models.engines.openai_client.client import ChoiceStreamClient, ServerFacts
-from portico_server.models.engines.openai_client.requests import prepare_chat
+from portico_server.models.engines.openai_client.requests import PreparedRequest, prepare_chat
 from portico_server.models.engines.openai_client.tokenizers import HttpTokenizer
 from portico_server.models.protocol import ModelDescription
 from portico_server.models.server_process import ServerProcess
 from portico_server.models.transport import CONNECTION_ERRORS, EngineTransport, deadline_exceeded
+
+logger = logging.getLogger(__name__)
 
 # Assigns slots to calls. Pure, except that calls wait. In each step, llama.cpp reads the prompts of its slots
 # in the order of the slot numbers, so a prompt in a lower slot is read first, whatever its length. llama.cpp
@@ -289,6 +298,10 @@ class LlamaCppClient(ChoiceStreamClient):
         self._adapters = tuple(adapters)
         self._slots = SlotQueue([Slot(number) for number in range(slots)])
         self._continues = continues
+        self._is_small = is_small(description.parameters)
+        self._default_max_tokens = default_max_tokens(
+            description.parameters, facts.context_length, has_thoughts=description.thoughts
+        )
         self._budget = ReadingBudget()
         self._kept_prompts = prompts
         self._keeping = asyncio.Lock()
@@ -335,7 +348,41 @@ class LlamaCppClient(ChoiceStreamClient):
             if type(error) is TimeoutError:
                 raise deadline_exceeded(self._name) from error
             raise
-        return SlotFrames(self._count(frames, slot, cached_tokens), lambda: self._slots.release(slot))
+        frames = self._count(frames, slot, cached_tokens)
+        if self._is_small and not body.get("ignore_eos"):
+            frames = self._guard(frames, body, deadline)
+        return SlotFrames(frames, lambda: self._slots.release(slot))
+
+    def _prepare(self, request: Relay) -> PreparedRequest:
+        """Return the request with a limit of the answer's length if it has none."""
+        prepared_request = super()._prepare(request)
+        for body in prepared_request.bodies:
+            if "n_predict" not in body:
+                body.setdefault("max_tokens", self._default_max_tokens)
+        return prepared_request
+
+    async def _guard(
+        self, frames: AsyncGenerator[bytes], body: dict[str, Any], deadline: float | None
+    ) -> AsyncGenerator[bytes]:
+        """Yield the frames of a call. End the answer with ``length`` once it only repeats itself."""
+        guard = RepetitionGuard()
+        async with aclosing(frames):
+            async for data in frames:
+                yield data
+                if guard.read(data):
+                    break
+            else:
+                return
+        logger.info("'%s' repeated itself; the answer was ended after %d tokens", self._name, guard.tokens)
+        end = {"index": 0, "finish_reason": "length", "stop_reason": REPETITION}
+        yield b"data: " + orjson.dumps({"choices": [end]}) + b"\n\n"
+        # llama.cpp reports the usage only at the end of an answer.
+        try:
+            prompt_tokens = len(await self._tokens(body, deadline))
+        except PorticoError:
+            prompt_tokens = 0
+        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": guard.tokens}
+        yield b"data: " + orjson.dumps({"choices": [], "usage": usage}) + b"\n\n"
 
     async def _beginning(self, deadline: float | None) -> list[int]:
         """Return the token that begins a text, for an empty prompt. Raise `InvalidRequest` for a model without one."""

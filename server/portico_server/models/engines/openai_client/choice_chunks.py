@@ -21,7 +21,7 @@ from portico_server.models.token_usage import usage_from_json, usage_to_json
 class ChoicePiece:
     """One step of one choice: the new text, and the finish reason if the choice has ended.
 
-    ``stopped_by`` is the stop sequence that ended the choice, which vLLM reports.
+    ``stopped_by`` is the stop sequence that ended the choice, which vLLM reports, or ``repetition``.
     """
 
     index: int
@@ -78,7 +78,8 @@ class ChoiceReader:
             pieces = [ChoicePiece(self.index, delta, tidy)]
         if finish:
             self.finished = True
-            pieces.append(ChoicePiece(self.index, {}, None, finish, self._stopped_by))
+            stopped_by = choice.get("stop_reason") or self._stopped_by
+            pieces.append(ChoicePiece(self.index, {}, None, finish, stopped_by))
         return pieces
 
     def _delta(self, choice: Mapping[str, Any]) -> dict[str, Any]:
