@@ -13,6 +13,7 @@ from portico.wire import Cited, Claimed, Delta, Passage, Usage
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.bodies import CHAT
 from portico_server.api.openai.relay import AnswerRecorder, caller_of, find, relay
+from portico_server.api.openai.tool_fields import apply_allowed_tools
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
@@ -34,6 +35,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
     if "store" in body:  # this daemon stores the completion; a provider must not store it too
         del body["store"]
         body.pop("metadata", None)
+    apply_allowed_tools(body)
     servable = await find(services, body["model"], "chat/completions", caller)
     refuse_unchecked(servable.card, body)
     if relays(servable):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from portico_server.core import fields
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
@@ -14,6 +14,12 @@ MAX_TOOLS = 128
 
 FORMATS = ("text", "json_object", "json_schema")
 
+
+ALLOWED_TOOLS: Final = "allowed_tools"
+"""Type of a tool choice that lists several tools."""
+
+_NAMED_TYPES: Final = ("function", "custom")
+"""Types of tools that have a name in an object of their type."""
 
 _FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -75,18 +81,71 @@ def check_tool_choice(value: Any, path: str) -> None:
 
 
 def check_chosen_tool(choice: Any, tools: Sequence[Any]) -> None:
-    """Raise `InvalidRequest` if the tool choice names a function that is not in ``tools``."""
-    names = {tool["function"]["name"] for tool in tools if tool.get("type") == "function"}
+    """Raise `InvalidRequest` if the tool choice is malformed or names a tool that is not in ``tools``."""
     if choice == "required":
-        if not names:
+        if not any(tool["type"] == "function" for tool in tools):
             wrong("tool_choice", "is 'required', but 'tools' lists no function")
+    elif choice.get("type") == ALLOWED_TOOLS:
+        _check_allowed_tools(choice.get(ALLOWED_TOOLS), tools, f"tool_choice.{ALLOWED_TOOLS}")
+    else:
+        _check_reference(choice, tools, "tool_choice", (ALLOWED_TOOLS,))
+
+
+def apply_allowed_tools(body: dict[str, Any]) -> None:
+    """Replace a tool choice of the type ``allowed_tools`` by its mode, and keep only its tools in ``tools``.
+
+    Few engines and providers support this type.
+    """
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict) and choice["type"] == ALLOWED_TOOLS:
+        allowed_choice = choice[ALLOWED_TOOLS]
+        allowed_tools = {(reference["type"], _name_of(reference)) for reference in allowed_choice["tools"]}
+        body["tools"] = [tool for tool in body["tools"] if (tool["type"], _name_of(tool)) in allowed_tools]
+        body["tool_choice"] = allowed_choice["mode"]
+
+
+def _check_allowed_tools(value: Any, tools: Sequence[Any], path: str) -> None:
+    if value is None:
+        missing(path)
+    if not isinstance(value, dict):
+        wrong_type(path, "an object with 'mode' and 'tools'", value)
+    if value.get("mode") not in ("auto", "required"):
+        not_one_of(f"{path}.mode", value.get("mode"), ("auto", "required"))
+    references = value.get("tools")
+    if not isinstance(references, list):
+        wrong_type(f"{path}.tools", "a list of tools", references)
+    if not references:
+        wrong(f"{path}.tools", "must not be empty; to allow no tool, send 'none' as 'tool_choice'")
+    for index, reference in enumerate(references):
+        at = f"{path}.tools[{index}]"
+        if not isinstance(reference, dict):
+            wrong_type(at, "an object with a 'type'", reference)
+        _check_reference(reference, tools, at)
+
+
+def _check_reference(
+    reference: Mapping[str, Any], tools: Sequence[Any], path: str, other_types: Sequence[str] = ()
+) -> None:
+    """Raise `InvalidRequest` unless ``reference`` refers to one of ``tools``, or has one of the ``other_types``."""
+    kind = reference.get("type")
+    if kind is None:
+        missing(f"{path}.type")
+    types = sorted({"function", *other_types, *(tool["type"] for tool in tools)})
+    if kind not in types:
+        not_one_of(f"{path}.type", kind, types)
+    if kind not in _NAMED_TYPES:
         return
-    if choice.get("type") != "function":
-        return
-    function = choice.get("function")
-    name = function.get("name") if isinstance(function, dict) else None
-    if not isinstance(name, str):
-        missing("tool_choice.function.name")
+    name = _name_of(reference)
+    if name is None:
+        missing(f"{path}.{kind}.name")
+    names = {_name_of(tool) for tool in tools if tool["type"] == kind}
     if name not in names:
-        tool_list = ", ".join(sorted(names)) or "nothing"
-        wrong("tool_choice.function.name", f"is '{name}', but 'tools' lists {tool_list}")
+        tool_list = ", ".join(sorted(filter(None, names))) or "nothing"
+        wrong(f"{path}.{kind}.name", f"is '{name}', but 'tools' lists {tool_list}")
+
+
+def _name_of(tool: Mapping[str, Any]) -> str | None:
+    """Return the name in a tool or in a reference to a tool."""
+    details = tool.get(tool["type"])
+    name = details.get("name") if isinstance(details, dict) else None
+    return name if isinstance(name, str) else None

@@ -20,6 +20,7 @@ from portico_server.features.responses.request import (
     ShellTool,
     Tool,
     ToolChoice,
+    ToolSearchTool,
 )
 
 HOSTED: Final = (
@@ -58,16 +59,25 @@ def _read_allowed(fields: Mapping[str, Any], tools: tuple[Tool, ...]) -> ToolCho
     if mode not in ("auto", "required"):
         not_one_of("tool_choice.mode", mode, ("auto", "required"))
     allowed_tools = set()
-    for number, reference in enumerate(json_values.items(fields.get("tools"), "tool_choice.tools")):
+    references = json_values.items(fields.get("tools"), "tool_choice.tools")
+    if not references:
+        wrong("tool_choice.tools", "must not be empty; to allow no tool, send 'none' as 'tool_choice'")
+    other_types = {tool.kind for tool in tools if isinstance(tool, DeclaredTool)}
+    other_types |= {"tool_search" for tool in tools if isinstance(tool, ToolSearchTool)}
+    for number, reference in enumerate(references):
         at = f"tool_choice.tools[{number}]"
         item = json_values.mapping(reference, at, "an object with a 'type'")
         kind = json_values.needed(item, "type", at)
-        if kind not in ("function", *HOSTED):
-            continue  # a declared tool is never offered to the model
+        if kind in other_types:
+            continue  # the model cannot be given such a tool, or always has it
         tool_choice = _forced(item, kind, at)
         if not any(_matches(tool_choice, tool) for tool in tools):
             wrong(at, f"names {_describe(tool_choice)}, which 'tools' does not list")
         allowed_tools.add((tool_choice.kind, tool_choice.label, tool_choice.name))
+    if mode == "required" and not allowed_tools:
+        wrong(
+            "tool_choice.tools", "lists no tool that Portico can call, but 'tool_choice.mode' is 'required'"
+        )
     return ToolChoice(mode, allowed=frozenset(allowed_tools))
 
 
@@ -89,7 +99,8 @@ def _matches(choice: ToolChoice, tool: Tool) -> bool:
         case NamespaceTool():
             return any(_matches(choice, function) for function in tool.functions)
         case McpTool():
-            return choice.kind == "mcp" and choice.label == tool.label
+            is_offered = not choice.name or tool.allowed is None or choice.name in tool.allowed
+            return choice.kind == "mcp" and choice.label == tool.label and is_offered
         case FileSearchTool():
             return choice.kind == "file_search"
         case CodeInterpreterTool():

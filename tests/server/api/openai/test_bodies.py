@@ -11,6 +11,7 @@ from portico_server.core.errors import InvalidRequest
 
 USER = {"role": "user", "content": "Hello"}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+CUSTOM = {"type": "custom", "custom": {"name": "patch"}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 
 
@@ -21,6 +22,10 @@ for _ in range(400):
 
 def chat(**fields: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [USER], **fields}
+
+
+def allow_tools(*tools: Any, mode: str = "auto") -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
 
 
 def said(*messages: Any) -> dict[str, Any]:
@@ -35,6 +40,9 @@ GOOD = [
     chat(stream=True, stream_options={"include_usage": True}),
     chat(tools=[TOOL], tool_choice="required"),
     chat(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "look"}}),
+    chat(tools=[TOOL, {"type": "web_search"}], tool_choice={"type": "web_search"}),
+    chat(tools=[CUSTOM], tool_choice={"type": "custom", "custom": {"name": "patch"}}),
+    chat(tools=[TOOL, CUSTOM], tool_choice=allow_tools(TOOL, CUSTOM)),
     chat(tools=[TOOL, {"type": "web_search"}, {"type": "custom", "custom": {"name": "x"}}]),
     chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
     chat(store=True, metadata={"a": "b"}, service_tier="auto", unknown_field=[1]),
@@ -116,6 +124,43 @@ BAD = [
         "tool_choice.function.name",
     ),
     (chat(tools=[TOOL], tool_choice={"type": "function"}), "tool_choice.function.name"),
+    (chat(tools=[TOOL], tool_choice={"type": "function", "name": "look"}), "tool_choice.function.name"),
+    (chat(tools=[TOOL], tool_choice={"type": "function", "function": "look"}), "tool_choice.function.name"),
+    (
+        chat(tools=[TOOL], tool_choice={"type": "function", "function": {"name": 7}}),
+        "tool_choice.function.name",
+    ),
+    (chat(tools=[TOOL], tool_choice={}), "tool_choice.type"),
+    (chat(tool_choice={}), "tool_choice.type"),
+    (chat(tools=[TOOL], tool_choice=[]), "tool_choice"),
+    (chat(tools=[TOOL], tool_choice={"type": 7}), "tool_choice.type"),
+    (chat(tools=[TOOL], tool_choice={"type": ["function"]}), "tool_choice.type"),
+    (chat(tools=[TOOL], tool_choice={"type": "banana"}), "tool_choice.type"),
+    (chat(tools=[TOOL], tool_choice={"type": "auto"}), "tool_choice.type"),
+    (chat(tools=[TOOL], tool_choice={"type": "tool", "name": "look"}), "tool_choice.type"),
+    (chat(tools=[TOOL], tool_choice={"type": "web_search"}), "tool_choice.type"),
+    (
+        chat(tools=[CUSTOM], tool_choice={"type": "custom", "custom": {"name": "look"}}),
+        "tool_choice.custom.name",
+    ),
+    (chat(tools=[TOOL], tool_choice={"type": "allowed_tools"}), "tool_choice.allowed_tools"),
+    (
+        chat(tools=[TOOL], tool_choice={"type": "allowed_tools", "allowed_tools": []}),
+        "tool_choice.allowed_tools",
+    ),
+    (chat(tools=[TOOL], tool_choice=allow_tools(TOOL, mode="none")), "tool_choice.allowed_tools.mode"),
+    (chat(tools=[TOOL], tool_choice=allow_tools()), "tool_choice.allowed_tools.tools"),
+    (chat(tools=[TOOL], tool_choice=allow_tools("look")), "tool_choice.allowed_tools.tools[0]"),
+    (chat(tools=[TOOL], tool_choice=allow_tools(TOOL, {})), "tool_choice.allowed_tools.tools[1].type"),
+    (
+        chat(tools=[TOOL], tool_choice=allow_tools({"type": "function"})),
+        "tool_choice.allowed_tools.tools[0].function.name",
+    ),
+    (
+        chat(tools=[TOOL], tool_choice=allow_tools(TOOL, {"type": "function", "function": {"name": "fly"}})),
+        "tool_choice.allowed_tools.tools[1].function.name",
+    ),
+    (chat(tool_choice=allow_tools(TOOL)), "tool_choice.allowed_tools.tools[0].function.name"),
     (chat(response_format="json"), "response_format"),
     (chat(response_format={"type": "xml"}), "response_format.type"),
     (chat(response_format={"type": "json_schema"}), "response_format.json_schema"),

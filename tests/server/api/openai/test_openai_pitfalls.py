@@ -66,6 +66,16 @@ async def test_6_the_finish_reason_after_tool_calls_is_tool_calls(client: AsyncO
     assert answer_choice.message.tool_calls[0].id.startswith("call_")
 
 
+async def test_only_allowed_tools_are_called(client: AsyncOpenAI) -> None:
+    hear: Any = {"type": "function", "function": {"name": "hear"}}
+    tool_choice: Any = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [hear]}}
+    answer = await client.chat.completions.create(
+        model="echo", messages=HELLO, tools=[LOOK, hear], tool_choice=tool_choice
+    )
+    [call] = answer.choices[0].message.tool_calls or ()
+    assert call.type == "function" and call.function.name == "hear"
+
+
 PORT: Any = [{"role": "user", "content": "Which port does the Lighthouse daemon listen on?"}]
 
 

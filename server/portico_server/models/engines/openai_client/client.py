@@ -437,6 +437,4 @@ class ConstrainedTools:
 def requires_tool_call(body: Mapping[str, Any]) -> bool:
     """Return whether the model must answer with a tool call."""
     choice = body.get("tool_choice")
-    if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
-        choice = (choice.get("allowed_tools") or choice).get("mode")
     return bool(body.get("tools")) and (choice == "required" or isinstance(choice, Mapping))

@@ -83,11 +83,6 @@ def plan_tools(
     functions = tuple(
         tool["function"] for tool in body.get("tools") or () if isinstance(tool.get("function"), Mapping)
     )
-    if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
-        allowed_choice = choice.get("allowed_tools") or choice
-        names = {(tool.get("function") or tool).get("name") for tool in allowed_choice.get("tools") or ()}
-        functions = tuple(function for function in functions if function["name"] in names)
-        choice = allowed_choice.get("mode") or "auto"
     if isinstance(choice, Mapping):
         name = (choice.get("function") or {}).get("name")
         functions = tuple(function for function in functions if function["name"] == name)

@@ -242,6 +242,13 @@ CALL: Any = {"type": "function_call", "call_id": "c1", "name": "f", "arguments":
 OUTPUT: Any = {"type": "function_call_output", "call_id": "c1", "output": "x"}
 DEEP: Any = json.loads("[" * 200 + "]" * 200)
 
+WEB = {"type": "web_search"}
+
+
+def allow_tools(*tools: Any) -> dict[str, Any]:
+    return {"type": "allowed_tools", "mode": "auto", "tools": list(tools)}
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "input"),
     ({"input": 7}, "input"),
@@ -301,6 +308,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input": "x", "tool_choice": "required"}, "tool_choice"),
     ({"input": "x", "tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice"),
     ({"input": "x", "tool_choice": {"type": "function", "name": "f"}}, "tool_choice"),
+    ({"input": "x", "tool_choice": {}}, "tool_choice.type"),
+    ({"input": "x", "tool_choice": {"type": 7}}, "tool_choice.type"),
+    ({"input": "x", "tool_choice": {"type": "banana"}}, "tool_choice.type"),
+    ({"input": "x", "tool_choice": {"type": "function"}}, "tool_choice.name"),
+    ({"input": "x", "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice.name"),
+    ({"input": "x", "tool_choice": allow_tools()}, "tool_choice.tools"),
+    ({"input": "x", "tool_choice": allow_tools({})}, "tool_choice.tools[0].type"),
+    ({"input": "x", "tool_choice": allow_tools({"type": "banana"})}, "tool_choice.tools[0].type"),
+    ({"input": "x", "tool_choice": allow_tools({"type": "function", "name": "f"})}, "tool_choice.tools[0]"),
+    (
+        {"input": "x", "tools": [WEB], "tool_choice": {**allow_tools(WEB), "mode": "required"}},
+        "tool_choice.tools",
+    ),
     ({"input": "x", "temprature": 1}, "temprature"),
     ({"input": "x", "model": "vectors"}, "model"),
     ({"input": "x", "model": "nobody"}, "model"),
