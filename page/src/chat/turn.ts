@@ -153,8 +153,15 @@ export class Turn {
 
   /** Stops the answer. */
   async stop(): Promise<void> {
-    if (this.pending) await json(`/v1/responses/${part(this.pending.response)}/cancel`, { method: "POST" });
-    else this.leaving.abort();
+    if (!this.pending) {
+      this.leaving.abort();
+      return;
+    }
+    try {
+      await json(`/v1/responses/${part(this.pending.response)}/cancel`, { method: "POST" });
+    } catch (error) {
+      if (!(error instanceof ApiError && error.code === "response_ended")) throw error;
+    }
   }
 
   private async followResponse(): Promise<void> {

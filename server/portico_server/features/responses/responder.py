@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay
@@ -318,8 +318,10 @@ class Responder:
         await self._database.write(responses.remove, row.id)
 
     async def cancel(self, response_id: str, caller: Principal) -> ResponseRow:
-        """Stop a background response. Raises `NotFound`, and `InvalidRequest` for a response that is not in the
-        background.
+        """Stop a background response. A cancelled response stays unchanged.
+
+        Raises `NotFound`, `InvalidRequest` for a response that is not in the background, and `Conflict` for a response
+        that has ended otherwise.
         """
         row = await self.get(response_id, caller)
         if not row.background:
@@ -330,7 +332,15 @@ class Responder:
                 param="response_id",
             )
         await self.background.cancel(row)
-        return await self.get(response_id, caller)
+        row = await self.get(response_id, caller)
+        if row.status != "cancelled":
+            raise Conflict(
+                f"The response '{row.id}' has already ended ({row.status}), so it cannot be cancelled. Retrieve it "
+                "instead.",
+                code="response_ended",
+                param="response_id",
+            )
+        return row
 
 
 def _answer_events(hearing: AnswerReader, found_pieces: Sequence[Piece]) -> list[Event]:

@@ -226,13 +226,15 @@ class AgentTasks:
 
     async def cancel(self, task: TaskView, caller: Principal) -> TaskView:
         """Cancel a task. Raises `Conflict` if it has ended."""
+        refusal = Conflict(
+            f"The task '{task.row.id}' has already ended.", code="task_not_cancelable", param="id"
+        )
         if task.ended:
-            raise Conflict(
-                f"The task '{task.row.id}' has already ended ({task.state}).",
-                code="task_not_cancelable",
-                param="id",
-            )
-        response = await self._responder.cancel(task.row.id, caller)
+            raise refusal
+        try:
+            response = await self._responder.cancel(task.row.id, caller)
+        except Conflict as error:  # the response has ended in the meantime
+            raise refusal from error
         return TaskView(task.row, response)
 
     async def follow(

@@ -108,6 +108,16 @@ def test_a_background_response_is_cancelled_idempotently(client: OpenAI) -> None
     assert client.responses.retrieve(first.id).status == "cancelled"
 
 
+@pytest.mark.parametrize(("text", "status"), [("one", "completed"), ("refuse", "failed")])
+def test_a_response_that_has_ended_cannot_be_cancelled(client: OpenAI, text: str, status: str) -> None:
+    response = ended(client, *begun(client, model="clever", input=text))
+    assert response.status == status
+    with pytest.raises(openai.ConflictError) as error_info:
+        client.responses.cancel(response.id)
+    assert (error_info.value.code, error_info.value.param) == ("response_ended", "response_id")
+    assert client.responses.retrieve(response.id).status == status
+
+
 def test_a_stream_ends_with_cancelled_when_its_run_is_cancelled(harbour: Daemon, client: OpenAI) -> None:
     raw = client.responses.with_raw_response.create(
         model="clever", input="hang", background=True, stream=True

@@ -101,7 +101,7 @@ async def delete_response(response_id: str, responses: TheResponses, caller: Cal
 
 @router.post("/{response_id}/cancel", responses=DOCUMENT, response_class=Response)
 async def cancel_response(response_id: str, responses: TheResponses, caller: Caller) -> Response:
-    """Cancel a background response. A response that has ended stays unchanged."""
+    """Cancel a background response. A cancelled response stays unchanged; any other ended response gets 409."""
     return answer(response_document(await responses.responder.cancel(response_id, caller), frozenset()))
 
 
