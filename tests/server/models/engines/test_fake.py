@@ -114,19 +114,112 @@ def test_split_words_join_to_the_original_text() -> None:
         assert "".join(split_words(text)) == text
 
 
-def test_examples_fit_their_schema() -> None:
-    schema = {
-        "type": "object",
-        "required": ["a", "b", "c", "d"],
-        "properties": {
-            "a": {"enum": ["x"]},
-            "b": {"type": "array", "items": {"type": "integer", "minimum": 3}},
-            "c": {"anyOf": [{"type": "null"}]},
-            "d": {"type": ["string", "null"]},
-            "e": {"type": "string"},
+TREE = {
+    "type": "object",
+    "required": ["name", "next"],
+    "properties": {
+        "name": {"type": "string"},
+        "next": {"anyOf": [{"$ref": "#/$defs/Tree"}, {"type": "null"}]},
+    },
+}
+
+EXAMPLES: list[tuple[dict[str, Any], Any]] = [
+    (
+        {
+            "type": "object",
+            "required": ["a", "b", "c", "d"],
+            "properties": {
+                "a": {"enum": ["x"]},
+                "b": {"type": "array", "items": {"type": "integer", "minimum": 3}},
+                "c": {"anyOf": [{"type": "null"}]},
+                "d": {"type": ["string", "null"]},
+                "e": {"type": "string"},
+            },
         },
+        {"a": "x", "b": [3], "c": None, "d": "text"},
+    ),
+    (
+        {
+            "type": "object",
+            "properties": {"colour": {"$ref": "#/$defs/Colour"}},
+            "$defs": {"Colour": {"enum": ["red", "green"]}},
+        },
+        {"colour": "red"},
+    ),
+    (
+        {
+            "type": "object",
+            "properties": {"colour": {"allOf": [{"$ref": "#/definitions/Colour"}], "default": "red"}},
+            "definitions": {"Colour": {"enum": ["red", "green"]}},
+        },
+        {"colour": "red"},
+    ),
+    (
+        {"allOf": [{"type": "object", "properties": {name: {"type": "null"}}} for name in "ab"]},
+        {"a": None, "b": None},
+    ),
+    (
+        {"$ref": "#/$defs/Tree", "$defs": {"Tree": TREE}},
+        {"name": "text", "next": None},
+    ),
+    (
+        {
+            "type": "object",
+            "properties": {"name": {"const": "a"}, "parts": {"items": {"$ref": "#"}, "type": "array"}},
+        },
+        {"name": "a", "parts": [{"name": "a", "parts": []}]},
+    ),
+    ({"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "items": False}, [1, 2]),
+]
+
+
+@pytest.mark.parametrize(("schema", "example"), EXAMPLES)
+def test_examples_fit_their_schema(schema: dict[str, Any], example: Any) -> None:
+    assert schema_example(schema) == example
+
+
+@pytest.mark.parametrize(
+    "definition", [{"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#"}}}]
+)
+def test_a_schema_without_a_finite_value_is_refused(definition: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as error_info:
+        schema_example(definition)
+    assert error_info.value.param == "response_format"
+
+
+async def test_arguments_of_a_called_function_fit_its_definitions(models: ModelFixture) -> None:
+    await models.models.add(ModelSpec("echo", "fake://"))
+    parameters = {
+        "type": "object",
+        "properties": {"query": {"$ref": "#/$defs/Query"}},
+        "$defs": {"Query": {"type": "object", "properties": {"text": {"type": "string"}}}},
     }
-    assert schema_example(schema) == {"a": "x", "b": [3], "c": None, "d": "text"}
+    tool = {"type": "function", "function": {"name": "look", "parameters": parameters}}
+    body = {"messages": user("Look."), "tools": [tool], "tool_choice": "required"}
+    [call] = (await models.ask("echo", body))["choices"][0]["message"]["tool_calls"]
+    assert orjson.loads(call["function"]["arguments"]) == {"query": {"text": "text"}}
+
+
+def image_message(url: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "url", "param"),
+    [
+        ({}, "data:image/png;base64,aGVsbG8=", "messages[0].content[0]"),
+        ({"vision": True}, "data:image/png;base64,not base64!", "messages[0].content"),
+        ({"vision": True}, "data:image/png;base64,aGVsbG8", "messages[0].content"),
+        ({"vision": True}, "https://example.com/a.png", "messages[0].content"),
+    ],
+)
+async def test_an_image_that_a_model_cannot_read_is_refused(
+    models: ModelFixture, parameters: dict[str, Any], url: str, param: str
+) -> None:
+    await models.models.add(ModelSpec("echo", "fake://", parameters=parameters))
+    with pytest.raises(PorticoError) as error_info:
+        await models.ask("echo", {"messages": image_message(url)})
+    assert (error_info.value.status, error_info.value.param) == (400, param)
 
 
 async def test_the_fake_worker_serves_without_a_daemon() -> None:

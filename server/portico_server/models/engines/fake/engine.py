@@ -61,6 +61,7 @@ class Fake:
             {
                 "script": script.to_json(),
                 "adapters": {name: own_value.to_json() for name, own_value in scripts.items()},
+                "sees": spec.parameters.get("vision") is True,
             },
             site,
             name=spec.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import re
@@ -16,6 +17,7 @@ import orjson
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.ids import new_id
+from portico_server.models.engines.openai_client.resolved_schema import resolved_schema
 from portico_server.models.openai_wire import arguments_schema, type_of
 
 MAX_START_S = 3_600
@@ -281,7 +283,10 @@ def choose_reply(rule: ScriptedReply, body: Mapping[str, Any], index: int, *, ch
     if not calls and chat:
         wanted_tool = _wanted_tool(body)
         if wanted_tool is not None:
-            calls, text = [_tool_call(wanted_tool["name"], schema_example(arguments_schema(wanted_tool)))], ""
+            calls, text = (
+                [_tool_call(wanted_tool["name"], schema_example(arguments_schema(wanted_tool), "tools"))],
+                "",
+            )
         schema = _wanted_schema(body)
         if schema is not None and not _is_json(text):
             text = orjson.dumps(schema_example(schema)).decode()
@@ -319,7 +324,8 @@ def _wanted_schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     response_format = body.get("response_format") or {}
     if response_format.get("type") == "json_schema":
         return dict((response_format.get("json_schema") or {}).get("schema") or {})
-    return {"type": "object"} if response_format.get("type") == "json_object" else None
+    is_object = response_format.get("type") == "json_object"
+    return response_format.get("schema") or {"type": "object"} if is_object else None
 
 
 def _is_json(text: str) -> bool:
@@ -329,26 +335,93 @@ def _is_json(text: str) -> bool:
         return False
 
 
-def schema_example(schema: Mapping[str, Any]) -> Any:
-    """Return a small value that fits a JSON schema. Types, enums and required properties are considered."""
+class _Endless(Exception):
+    """Every value of a schema contains another value of this schema."""
+
+
+def schema_example(schema: Mapping[str, Any], param: str = "response_format") -> Any:
+    """Return a small value that fits a JSON schema. References, types, enums and required properties are considered.
+
+    Raise `InvalidRequest` for ``param`` if a reference leads nowhere, or no finite value fits.
+    """
+    root = resolved_schema(schema, f"'{param}'", param)
+    try:
+        return _example(root, root.get("$defs") or {}, ())
+    except _Endless as error:
+        raise InvalidRequest(
+            f"No finite value fits the schema in '{param}', because it requires itself.", param=param
+        ) from error
+
+
+def _example(schema: Any, definitions: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """Return a value for a resolved schema. ``path`` lists the references that led to it."""
+    if not isinstance(schema, Mapping):
+        return "text"  # ``true`` allows every value
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        if name in path:
+            raise _Endless
+        return _example(definitions[name], definitions, (*path, name))
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
         return schema["enum"][0]
     for join in ("anyOf", "oneOf"):
         if schema.get(join):
-            return schema_example(schema[join][0])
+            return _first_example(schema[join], definitions, path)
+    if schema.get("allOf"):
+        examples = [_example(part, definitions, path) for part in schema["allOf"]]
+        combination: dict[str, Any] = {}
+        for example in examples:
+            combination |= example if isinstance(example, Mapping) else {}
+        return combination or examples[0]
     kind = schema.get("type", "object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
-        properties = schema.get("properties") or {}
-        return {
-            name: schema_example(properties.get(name) or {}) for name in schema.get("required") or properties
-        }
+        return _object_example(schema, definitions, path)
     if kind == "array":
-        return [schema_example(schema.get("items") or {}) for _ in range(schema.get("minItems", 1))]
+        return _array_example(schema, definitions, path)
     lowest = schema.get("minimum", 0)
     return {"integer": lowest, "number": lowest, "boolean": True, "null": None}.get(kind, "text")
+
+
+def _first_example(schemas: Sequence[Any], definitions: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """Return an example of the first schema that has a finite one."""
+    for schema in schemas:
+        with contextlib.suppress(_Endless):
+            return _example(schema, definitions, path)
+    raise _Endless
+
+
+def _object_example(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], path: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return an object with the required properties, or with all properties if none is required."""
+    properties = schema.get("properties") or {}
+    example = {}
+    for name in schema.get("required") or properties:
+        try:
+            example[name] = _example(properties.get(name) or {}, definitions, path)
+        except _Endless:
+            if schema.get("required"):
+                raise
+    return example
+
+
+def _array_example(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], path: tuple[str, ...]
+) -> list[Any]:
+    """Return a list with one item for each schema in ``prefixItems``, and with ``minItems`` items, by default 1."""
+    examples = [_example(item, definitions, path) for item in schema.get("prefixItems") or ()]
+    min_count = schema.get("minItems", 0 if examples else 1)
+    try:
+        examples += [
+            _example(schema.get("items") or {}, definitions, path) for _ in range(len(examples), min_count)
+        ]
+    except _Endless:
+        if schema.get("minItems"):
+            raise
+    return examples
 
 
 def fake_logprobs(pieces: Sequence[str]) -> dict[str, Any]:

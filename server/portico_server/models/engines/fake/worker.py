@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import os
 import signal
 import sys
@@ -33,6 +34,7 @@ from portico_server.models.engines.fake.script import (
     load_script,
     read_script,
 )
+from portico_server.models.engines.openai_client.requests import fitted_message
 from portico_server.models.token_usage import usage_to_json
 
 START_LOG_LINES = 10
@@ -40,10 +42,16 @@ START_LOG_LINES = 10
 
 
 class FakeServer:
-    """OpenAI's endpoints for one script, and for the scripts of ``adapters``, which a request selects by name."""
+    """OpenAI's endpoints for one script, and for the scripts of ``adapters``, which a request selects by name.
 
-    def __init__(self, script: Script, adapters: Mapping[str, Script] | None = None) -> None:
+    ``sees`` means that the model accepts images.
+    """
+
+    def __init__(
+        self, script: Script, adapters: Mapping[str, Script] | None = None, *, sees: bool = False
+    ) -> None:
         self._script = script
+        self._sees = sees
         self._player = ScriptPlayer(script)
         self._words: dict[int, str] = {}
         self._adapters = {name: ScriptPlayer(own_value) for name, own_value in (adapters or {}).items()}
@@ -62,6 +70,8 @@ class FakeServer:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body: dict[str, Any] = await worker_http.body_of(request)
         messages = body.get("messages") or []
+        for index, message in enumerate(messages):
+            _check_content(message, f"messages[{index}]", sees=self._sees)
         return await self._generate(
             request, body, scripts.last_user_text(messages), scripts.prompt_text(messages)
         )
@@ -194,6 +204,21 @@ class FakeServer:
         return worker_http.answer({"prompt": "".join(self._words[number] for number in ids)})
 
 
+def _check_content(message: Mapping[str, Any], path: str, *, sees: bool) -> None:
+    """Raise `InvalidRequest` for content that a model cannot read, as the engines for real models do."""
+    content = fitted_message(message, path, sees=sees)["content"]
+    for part in content if isinstance(content, list) else ():
+        if part["type"] == "image_url":
+            image = part["image_url"]
+            url: str = image["url"] if isinstance(image, Mapping) else image
+            try:
+                base64.b64decode(url.partition(",")[2], validate=True)
+            except ValueError as error:
+                raise InvalidRequest(
+                    f"An image of '{path}' is not valid base64: {error}.", param=f"{path}.content"
+                ) from error
+
+
 class _Envelope:
     """The fields that all answers and chunks of one call have in common."""
 
@@ -261,15 +286,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m portico_server.models.engines.fake.worker")
     parser.add_argument("--port", type=int, help="serve standalone on this port of 127.0.0.1, without a key")
     parser.add_argument("--script", default="", help="a YAML script")
+    parser.add_argument("--vision", action="store_true", help="accept images")
     arguments = parser.parse_args()
     if arguments.port is not None:
-        app = FakeServer(load_script(arguments.script)).mount(worker_http.application(""))
+        server = FakeServer(load_script(arguments.script), sees=arguments.vision)
+        app = server.mount(worker_http.application(""))
         worker_http.serve(app, port=arguments.port, is_announced=False)
         return
     config = worker_link.receive()
     _load(config["script"].get("start") or 0)
     adapters = {name: read_script(script) for name, script in config["adapters"].items()}
-    server = FakeServer(read_script(config["script"]), adapters)
+    server = FakeServer(read_script(config["script"]), adapters, sees=config["sees"])
     worker_http.serve(server.mount(worker_http.application(config["key"])), host=config["host"])
 
 

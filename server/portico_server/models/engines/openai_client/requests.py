@@ -50,7 +50,7 @@ def prepare_chat(
         raise InvalidRequest("This model answers only in text.", code="unsupported_value", param="modalities")
     _check_tool_types(body)
     messages = [
-        _message(item, f"messages[{index}]", sees=sees)
+        fitted_message(item, f"messages[{index}]", sees=sees)
         for index, item in enumerate(body.get("messages") or ())
     ]
     request = _copy_of(body)
@@ -247,8 +247,11 @@ def _prompts(prompt: Any) -> Sequence[Any]:
     return [prompt]
 
 
-def _message(message: Mapping[str, Any], path: str, *, sees: bool) -> dict[str, Any]:
-    """Return the message with plain text (or parts, if it has images) and a role that every template supports."""
+def fitted_message(message: Mapping[str, Any], path: str, *, sees: bool) -> dict[str, Any]:
+    """Return the message with plain text (or parts, if it has images) and a role that every template supports.
+
+    Raise `InvalidRequest` for content that the model cannot read. ``sees`` means that the model accepts images.
+    """
     result = {name: value for name, value in message.items() if value is not None}
     if result.get("role") == "developer":
         result["role"] = "system"

@@ -66,8 +66,6 @@ def _works(pid: int) -> bool:
         ("none", False),
         ("required", True),
         ({"type": "function", "function": {"name": "f"}}, True),
-        ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}, False),
-        ({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}, True),
     ],
 )
 def test_tool_choices_that_require_a_call_are_recognised(choice: Any, must: bool) -> None:
