@@ -17,7 +17,7 @@ import orjson
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.ids import new_id
-from portico_server.models.engines.openai_client.resolved_schema import resolved_schema
+from portico_server.models.engines.openai_client.resolved_schema import SchemaResolver
 from portico_server.models.openai_wire import arguments_schema, type_of
 
 MAX_START_S = 3_600
@@ -344,9 +344,10 @@ def schema_example(schema: Mapping[str, Any], param: str = "response_format") ->
 
     Raise `InvalidRequest` for ``param`` if a reference leads nowhere, or no finite value fits.
     """
-    root = resolved_schema(schema, f"'{param}'", param)
+    resolver = SchemaResolver()
+    root = resolver.resolve(schema, f"'{param}'", param)
     try:
-        return _example(root, root.get("$defs") or {}, ())
+        return _example(root, resolver.definitions, ())
     except _Endless as error:
         raise InvalidRequest(
             f"No finite value fits the schema in '{param}', because it requires itself.", param=param
