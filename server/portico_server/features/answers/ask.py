@@ -46,13 +46,10 @@ from portico_server.features.answers.proposed import proposed_questions
 from portico_server.features.answers.quote import near, nearest, other_side, quote_answer
 from portico_server.features.answers.repetition import repeats
 from portico_server.features.answers.standalone import standalone_question
-from portico_server.features.answers.trust import ReaderTest
+from portico_server.features.answers.trust import ReaderTest, is_tiny
 
 logger = logging.getLogger(__name__)
 
-
-TINY_MODEL_SIZE = 1_000_000_000
-"""Number of parameters (label ``parameters``) below which a model is considered too small for a long prompt."""
 
 MAX_PROPOSED_QUESTIONS = 3
 """Maximum number of questions that a store proposes to a reader."""
@@ -227,8 +224,7 @@ class AskApp:
         seconds.
         """
         servable = self._registry.get(model)
-        labels = servable.card.labels if servable is not None else {}
-        if servable is None or 0 < (labels.get("parameters") or 0) < TINY_MODEL_SIZE:
+        if servable is None or is_tiny(servable.card):
             return prompt.search_query(turns)
         return await standalone_question(turns, model, context)
 
@@ -364,7 +360,7 @@ class AskApp:
             context_length,
             max_tokens,
             quick=card is not None and "long_prompts" in card.capabilities,
-            tiny=0 < (labels.get("parameters") or 0) < TINY_MODEL_SIZE,
+            tiny=card is not None and is_tiny(card),
         )
 
 

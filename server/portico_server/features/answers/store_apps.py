@@ -18,7 +18,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Result
 from portico_server.core.servable import Card, Servable
 from portico_server.core.training_passages import StorePassage
-from portico_server.features.answers.trust import ReaderTest
+from portico_server.features.answers.trust import ReaderTest, is_tiny
 
 if TYPE_CHECKING:
     from portico_server.features.answers.ask import AskApp, FindPassages
@@ -54,8 +54,12 @@ class StoreApps:
         return (await self.load())(store, _card(store), self._registry, self._trust, self._unsupported)
 
     async def quotes(self, model: Card) -> bool:
-        """Return whether a model failed its test as a reader, or has not passed it yet."""
-        return await self._trust.way(model) == "quote"
+        """Return whether a model failed its test as a reader. Until a model is tested, its size decides. The test
+        starts if the model is untested.
+        """
+        if await self._trust.way(model) == "write":
+            return False
+        return is_tiny(model) or await self._trust.verdict(model) is not None
 
     async def answer_for(self, model: Card, stores: Sequence[Card], find: FindPassages) -> AskApp:
         """Return an app that answers in place of ``model``, from the passages that ``find`` returns from ``stores``. It

@@ -49,6 +49,9 @@ wrong.
 
 MAX_ANSWER_TOKENS: Final = 80
 
+TINY_MODEL_SIZE: Final = 1_000_000_000
+"""Number of parameters (label ``parameters``) below which a model is considered too small for a long prompt."""
+
 _LABELS: Final = ("source", "engine", "revision", "parameters")
 
 
@@ -188,6 +191,11 @@ class ReaderTest:
                 for trial, answer, ok in zip(TRIALS, answers, right, strict=True)
             ],
         }
+
+
+def is_tiny(card: Card) -> bool:
+    """Return whether a model is too small for a long prompt; false if its size is unknown."""
+    return 0 < (card.labels.get("parameters") or 0) < TINY_MODEL_SIZE
 
 
 def identity_of(card: Card) -> str:

@@ -146,6 +146,7 @@ def test_a_model_that_cannot_search_gets_the_answer_of_the_stores_app(
         ({"tools": [SEARCH], "tool_choice": "none", "input": "digits"}, ["message"]),
         ({"tools": [SEARCH], "text": {"format": {"type": "json_object"}}}, ["file_search_call", "message"]),
         ({"tools": [SEARCH, {"type": "web_search"}]}, ["file_search_call", "message"]),
+        ({"tools": [SEARCH], "max_tool_calls": 1, "store": False}, ["file_search_call", "message"]),
         (
             {
                 "tools": [SEARCH, WEATHER],
@@ -164,13 +165,28 @@ def test_the_app_answers_only_if_the_model_may_call_no_other_tool(
         assert ("7419" in answer.output_text) == ("file_search_call" in kinds)
 
 
-def test_the_apps_answer_keeps_to_the_limit_and_continues_a_conversation(client: OpenAI) -> None:
-    first = client.responses.create(model="quoter", input=PORT_QUESTION, tools=[SEARCH], max_output_tokens=16)
-    assert first.output_text == PORT_QUOTE or first.status == "incomplete"
-    second = client.responses.create(
-        model="quoter", input="How long is bread baked?", previous_response_id=first.id, tools=[SEARCH]
+def test_the_apps_answer_continues_a_conversation_also_in_the_background(client: OpenAI) -> None:
+    request: Any = {"model": "quoter", "tools": [SEARCH]}
+    first = client.responses.create(input=PORT_QUESTION, **request)
+    assert first.output_text == PORT_QUOTE
+    events = list(
+        client.responses.create(
+            input="How long is bread baked?",
+            previous_response_id=first.id,
+            background=True,
+            stream=True,
+            **request,
+        )
     )
-    assert second.output_text == "> Bread is baked at 230 degrees for forty minutes. [1]"
+    assert events[-1].type == "response.completed"
+    assert events[-1].response.output_text == "> Bread is baked at 230 degrees for forty minutes. [1]"
+
+
+def test_the_apps_answer_is_cut_or_refused_like_that_of_a_model(client: OpenAI) -> None:
+    question = "Which port does the Lighthouse daemon listen on, and how long is bread baked?"
+    answer = client.responses.create(model="quoter", input=question, tools=[SEARCH], max_output_tokens=16)
+    assert answer.status == "incomplete" and answer.incomplete_details is not None
+    assert answer.incomplete_details.reason == "max_output_tokens"
     for changes, param in (
         ({"vector_store_ids": ["nowhere"]}, "tools[0].vector_store_ids[0]"),
         ({"filters": {"type": "eq", "key": "nothing", "value": "x"}}, "tools[0].filters"),

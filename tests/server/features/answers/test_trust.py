@@ -15,6 +15,7 @@ from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat, ChatReply, Request
 from portico_server.core.servable import Card
 from portico_server.db import answer_tests
+from portico_server.features.answers.store_apps import StoreApps
 from portico_server.features.answers.trust import TRIALS, TrustQuestion, identity_of
 
 PORT = passage(1, "The daemon listens on port 7419.")
@@ -142,3 +143,26 @@ def test_the_answers_of_a_model_test_are_graded_correctly(
     trial: TrustQuestion, answer: str, right: bool
 ) -> None:
     assert trial.is_right(answer) is right
+
+
+@pytest.mark.parametrize(
+    ("labels", "say", "quotes_untested", "quotes_tested"),
+    [
+        ({"answers": "quote"}, reader, True, True),
+        ({"answers": "write", "parameters": 135_000_000}, babbler, False, False),
+        ({"parameters": 135_000_000}, reader, True, False),
+        ({"parameters": 135_000_000}, babbler, True, True),
+        ({"parameters": 7_000_000_000}, reader, False, False),
+        ({"parameters": 7_000_000_000}, babbler, False, True),
+        ({}, babbler, False, True),
+    ],
+)
+async def test_the_size_of_a_model_decides_whether_it_searches_until_its_test_ends(
+    tmp_path: Path, labels: dict[str, Any], say: Any, quotes_untested: bool, quotes_tested: bool
+) -> None:
+    model = Model(say, **labels)
+    async with working(tmp_path, model) as daemon:
+        apps = StoreApps(daemon.registry, daemon.trust)
+        assert await apps.quotes(model.card) is quotes_untested
+        await until_known(daemon, model)
+        assert await apps.quotes(model.card) is quotes_tested
