@@ -207,6 +207,7 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     almanac = home / "almanac"
     almanac.mkdir()
     (almanac / "tides.txt").write_text("High tide is at noon.\n")
+    (almanac / "contacts.txt").write_text("The address of the harbour master is jane.doe@example.com.\n")
     configuration = home / "house.yaml"
     models = [
         {"name": "echo", "source": "fake://", "aliases": ["default"]},
@@ -277,9 +278,10 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     ]
     tools = [{"name": "send", "command": ["echo", "sent {text}"], "approval": "refuse"}]
     stores = [{"name": "almanac", "folder": str(almanac)}]
+    guards = [{"name": "pii", "on": "quoter", "detect": "pii", "where": "output", "action": "mask"}]
     definitions = {
         "models": models, "agents": agents, "apps": apps, "prompts": prompts, "tools": tools, "stores": stores,
-        "keys": KEYS,
+        "guards": guards, "keys": KEYS,
     }  # fmt: skip
     configuration.write_text(json.dumps(definitions))
     env = {"PORTICO_REQUIRE_KEY": "true", "PORTICO_ENVIRONMENTS": str(ENVIRONMENTS)}

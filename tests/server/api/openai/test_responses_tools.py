@@ -96,6 +96,13 @@ PORT_QUOTE = "> The Lighthouse daemon listens on port 7419. [1]"
             None,
             ["tides.txt"],
         ),
+        (
+            "What is the address of the harbour master?",
+            {"vector_store_ids": ["almanac"]},
+            "> The address of the harbour master is [EMAIL]. [1]",
+            None,
+            ["contacts.txt"],
+        ),
         (PORT_QUESTION, {"max_num_results": 1}, PORT_QUOTE, ["port.md"], ["port.md"]),
         ("Who paid for the harbour crane?", {}, "This is not in these documents.", None, []),
     ],
