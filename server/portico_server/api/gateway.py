@@ -24,7 +24,7 @@ from portico_server.api.errors import NotAllowedHere, RawHeaders, unknown_url
 from portico_server.api.exchange import ClientLeft, Exchange, Message, Receive, Scope, Send
 from portico_server.api.health import Readiness, answer_health
 from portico_server.api.origins import OriginGuard, refuse_proxied
-from portico_server.api.routes import GATEWAY, SOCKETS, Route, find_route
+from portico_server.api.routes import ANY_PATH, GATEWAY, SOCKETS, Route, find_route, with_version
 from portico_server.api.services import ApiServices
 from portico_server.api.socket import FAILURE_CLOSE_CODE, POLICY_CLOSE_CODE, WebSocket
 from portico_server.core import trace
@@ -91,6 +91,9 @@ class Gateway:
             return
         assert scope["type"] == "http", "the server is configured without lifespan"
         route = find_route(scope["path"])
+        if route is ANY_PATH and (path := with_version(scope["path"])) is not None:
+            scope = {**scope, "path": path}
+            route = find_route(path)
         exchange = Exchange(scope, receive, send, self._body_limit, route.shape_for(scope))
         exchange.memory = self._body_memory
         started_at = perf_counter()

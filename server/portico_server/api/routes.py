@@ -126,6 +126,9 @@ def _absent(feature: Feature) -> Iterator[Route]:
     yield from (Route(path, "OpenAI", handler=refuse) for path in sorted(paths))
 
 
+ANY_PATH: Final = Route("*", "OpenAI, Portico")
+"""The route for paths that no other route serves, which are FastAPI's own routes and unknown paths."""
+
 _OF_THE_CORE: Final = (
     Route("/health", "Portico", adapter=GATEWAY, needs_key=False),
     Route("/ready", "Portico", adapter=GATEWAY, needs_key=False),
@@ -149,7 +152,7 @@ ROUTES: Final = (
     *_OF_THE_CORE,
     *(route for feature in declarations() for route in _of_feature(feature)),
     *(route for feature in absent() for route in _absent(feature)),
-    Route("*", "OpenAI, Portico"),
+    ANY_PATH,
 )
 
 _EXACT: Final = {route.path: route for route in ROUTES if route.socket is None and route.path[-1] != "*"}
@@ -164,6 +167,18 @@ HOT: Final = {route.path: route.methods for route in ROUTES if route.methods and
 
 SOCKETS: Final = {route.path: route for route in ROUTES if route.socket is not None}
 """The WebSocket routes, keyed by path."""
+
+
+_VERSIONED: Final = ("/chat/completions", "/completions", "/embeddings", "/models", "/rerank", "/responses")
+"""Paths of OpenAI's API that clients of llama.cpp and vLLM also call without ``/v1``."""
+
+
+def with_version(path: str) -> str | None:
+    """Return the path in OpenAI's API that a client calls without ``/v1``, or ``None`` for any other path."""
+    for prefix in _VERSIONED:
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return f"/v1{path}"
+    return None
 
 
 def find_route(path: str) -> Route:

@@ -73,6 +73,38 @@ async def test_an_unknown_path_is_a_404_that_names_the_nearest(
     assert hint in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/chat/completions"),
+        ("GET", "/chat/completions"),
+        ("POST", "/completions"),
+        ("POST", "/embeddings"),
+        ("GET", "/models"),
+        ("GET", "/models/teller"),
+        ("GET", "/models/org/model"),
+        ("HEAD", "/models"),
+        ("POST", "/rerank"),
+        ("POST", "/responses"),
+        ("GET", "/responses/resp_1"),
+        ("DELETE", "/models/teller"),
+    ],
+)
+async def test_a_path_without_its_version_answers_as_the_path_with_it(
+    daemon: ApiServer, method: str, path: str
+) -> None:
+    body = {**ASK, "prompt": "x", "temperature": "hot"} if method == "POST" else None
+    answers = [await daemon.client.request(method, prefix + path, json=body) for prefix in ("", "/v1")]
+    assert answers[0].status_code == answers[1].status_code
+    assert answers[0].content == answers[1].content
+    assert "unknown_url" not in answers[0].text
+
+
+async def test_only_known_paths_may_lack_their_version(daemon: ApiServer) -> None:
+    for path in ("/files", "/modelsx", "/chat", "/v1/v1/models"):
+        refused(await daemon.client.get(path), 404, "unknown_url")
+
+
 async def test_the_prefix_of_a_feature_is_not_suggested_for_itself(daemon: ApiServer) -> None:
     error = refused(await daemon.client.get("/api/webhooks"), 404, "unknown_url")
     hint = error["message"].partition("/api/webhooks.")[2]
