@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from portico_server.core import pools
 from portico_server.core.aliases import Aliases
@@ -24,12 +24,15 @@ from portico_server.core.binding import (
     target_in,
     to_target,
 )
-from portico_server.core.errors import NotFound, nearest
+from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.late_servables import LateServables
 from portico_server.core.late_sources import LateSources
 from portico_server.core.name_claims import NameClaims, name_taken_error
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.servable import Card, Kind, Servable, noun_and_name, splits
+
+MAX_LISTED_MODELS: Final = 20
+"""Maximum number of models that an error lists."""
 
 
 def owner_of(caller: Principal) -> str | None:
@@ -318,6 +321,25 @@ class Registry:
             if servable is not None:
                 return servable if caller.sees(servable.card.owner) else None
         return None
+
+    async def only_model(self, capability: str, caller: Principal, param: str = "model") -> str:
+        """Return the name of the only model with a capability that ``caller`` may call.
+
+        If there are several models or none, raise `InvalidRequest` for ``param``, which is missing in the request.
+        """
+        names = [card.name for card in await self.cards(caller, "model") if capability in card.capabilities]
+        if len(names) == 1:
+            return names[0]
+        choices = (
+            f"Send one of: {', '.join(names[:MAX_LISTED_MODELS])}"
+            if names
+            else f"No model supports {capability}"
+        )
+        raise InvalidRequest(
+            f"Missing required parameter: '{param}'. {choices}.",
+            code="missing_required_parameter",
+            param=param,
+        )
 
     async def cards(self, caller: Principal, *kinds: Kind) -> list[Card]:
         """Return the cards of all objects that ``caller`` may call, sorted by name; ``kinds`` limits them to these

@@ -12,7 +12,7 @@ import orjson
 from portico.wire import Cited, Claimed, Delta, Passage, Usage
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.bodies import CHAT
-from portico_server.api.openai.relay import AnswerRecorder, caller_of, find, relay
+from portico_server.api.openai.relay import AnswerRecorder, caller_of, fill_model, find, relay
 from portico_server.api.openai.tool_fields import apply_allowed_tools
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
@@ -29,8 +29,9 @@ _OURS = ("model", "messages", "stream", "stream_options", "n")
 async def create(exchange: Exchange, services: ApiServices) -> None:
     """Answer a conversation, either with a complete document or with a stream."""
     body = await exchange.json()
-    CHAT.check(body)
     caller = caller_of(exchange)
+    await fill_model(services, body, "chat/completions", caller)
+    CHAT.check(body)
     recorder = services.chats.record(dict(body), caller) if body.get("store") else None
     if "store" in body:  # this daemon stores the completion; a provider must not store it too
         del body["store"]

@@ -12,7 +12,7 @@ import orjson
 
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.bodies import EMBEDDING
-from portico_server.api.openai.relay import caller_of, find, relay
+from portico_server.api.openai.relay import caller_of, fill_model, find, relay
 from portico_server.api.openai.token_input import without_tokens
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import PorticoError
@@ -23,9 +23,10 @@ from portico_server.core.servable import relays
 async def create(exchange: Exchange, services: ApiServices) -> None:
     """Embed one or more texts."""
     body = await exchange.json()
+    caller = caller_of(exchange)
+    await fill_model(services, body, "embeddings", caller)
     EMBEDDING.check(body)
     name = body["model"]
-    caller = caller_of(exchange)
     body["input"] = await without_tokens(body["input"])
     servable = await find(services, name, "embeddings", caller)
     if relays(servable):

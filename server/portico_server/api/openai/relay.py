@@ -33,6 +33,17 @@ def caller_of(exchange: Exchange) -> Principal:
     return exchange.caller
 
 
+async def fill_model(
+    services: ApiServices, body: dict[str, Any], operation: Operation, caller: Principal
+) -> None:
+    """Set the model of a request without one, if the caller has only one model for this operation.
+
+    Otherwise raise `InvalidRequest`.
+    """
+    if body.get("model") is None:
+        body["model"] = await services.registry.only_model(CAPABILITY[operation], caller)
+
+
 async def find(services: ApiServices, name: str, operation: Operation, caller: Principal) -> Servable:
     """Return the model or app ``name``. If it does not support ``operation``, raise an error that names a model or app
     that does.

@@ -21,9 +21,12 @@ MAX_DOCUMENTS = 1_000
 
 
 class RerankRequest(BaseModel):
-    """A question, and texts (or objects with a ``text``) to rank by how well they answer it."""
+    """A question, and texts (or objects with a ``text``) to rank by how well they answer it.
 
-    model: str
+    ``model`` may be omitted if the caller has only one reranker.
+    """
+
+    model: str | None = None
     query: Annotated[str, Field(min_length=1)]
     documents: Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=MAX_DOCUMENTS)]
     top_n: Annotated[int | None, Field(ge=1)] = None
@@ -58,12 +61,15 @@ class Ranking(BaseModel):
 async def create_rerank(body: RerankRequest, services: TheServices, caller: Caller) -> Ranking:
     """Rank documents by how well they answer a question."""
     texts = tuple(_text(document, number) for number, document in enumerate(body.documents))
-    await find(services, body.model, "rerank", caller)
-    result = await services.runner.call("rerank", body.model, Rerank(body.query, texts, body.top_n), caller)
+    name = body.model
+    if name is None:
+        name = await services.registry.only_model("rerank", caller)
+    await find(services, name, "rerank", caller)
+    result = await services.runner.call("rerank", name, Rerank(body.query, texts, body.top_n), caller)
     if not isinstance(result, Ranked):
-        raise PorticoError(f"'{body.model}' did not answer the rerank request with a ranking.")
+        raise PorticoError(f"'{name}' did not answer the rerank request with a ranking.")
     return Ranking(
-        model=result.model or body.model,
+        model=result.model or name,
         results=[
             RankedDocument(
                 index=index,

@@ -11,7 +11,7 @@ import orjson
 
 from portico.wire import Cited, Delta, Passage
 from portico_server.api.exchange import Exchange, Presence, close_source
-from portico_server.api.openai.relay import caller_of, find
+from portico_server.api.openai.relay import caller_of, fill_model, find
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.json_values import required_text
@@ -35,6 +35,7 @@ FORWARDED = ("anthropic-beta", "anthropic-version")
 async def create(exchange: Exchange, services: ApiServices) -> None:
     """Answer a conversation, either with a complete message or with a stream."""
     body = await exchange.json()
+    await fill_model(services, body, "chat/completions", caller_of(exchange))
     name = required_text(body, "model", "", empty=False)
     servable = await find(services, name, "chat/completions", caller_of(exchange))
     target = Target.of(servable.card)
@@ -50,6 +51,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
 async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
     """Count the tokens of a conversation, including its tools, for a model. This loads the model."""
     body = await exchange.json()
+    await fill_model(services, body, "chat/completions", caller_of(exchange))
     name = required_text(body, "model", "", empty=False)
     servable = await find(services, name, "chat/completions", caller_of(exchange))
     target = Target.of(servable.card)

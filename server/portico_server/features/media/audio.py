@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai import bodies
-from portico_server.api.openai.relay import pass_on
+from portico_server.api.openai.relay import caller_of, fill_model, pass_on
 from portico_server.api.services import ApiServices
 from portico_server.core import fields
 from portico_server.core.fields import BodyField, RequestBody
@@ -28,6 +28,7 @@ TEXTS: Final = ("json", "text", "srt", "verbose_json", "vtt")
 async def speak(exchange: Exchange, services: ApiServices) -> None:
     """``POST /v1/audio/speech``."""
     body = await exchange.json()
+    await fill_model(services, body, "audio/speech", caller_of(exchange))
     SPEECH.check(body)
     await pass_on(exchange, services, Relay("audio/speech", body))
 
@@ -53,6 +54,7 @@ async def _transcribe(
     )
     body = multipart_form.to_json(request_body)
     file = form.one_file(multipart_form, "file")
+    await fill_model(services, body, operation, caller_of(exchange))
     request_body.check(body)
     await pass_on(exchange, services, Relay(operation, body, files=(file,)))
 
@@ -121,6 +123,12 @@ def _recording(*formats: str) -> RequestBody:
             "stream": bodies.STREAM,
             "timestamp_granularities": _list_of("word", "segment"),
             "include": _list_of("logprobs"),
+            "keywords": _TEXTS.annotate(
+                description="Words in the recording; a hint for models that use them"
+            ),
+            "languages": _TEXTS.annotate(
+                description="ISO 639-1 codes of possible languages; a hint for models that use them"
+            ),
             "known_speaker_names": _TEXTS,
             "known_speaker_references": _TEXTS,
         },

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from portico_server.api.exchange import STREAM, Exchange, Presence
-from portico_server.api.openai.relay import caller_of, relaying
+from portico_server.api.openai.relay import caller_of, fill_model, relaying
 from portico_server.api.services import ApiServices
 from portico_server.core import media
 from portico_server.core.errors import InvalidRequest, PorticoError
@@ -30,6 +30,7 @@ _EVENTS: Final = {"images/generations": "image_generation", "images/edits": "ima
 async def generate(exchange: Exchange, services: ApiServices) -> None:
     """``POST /v1/images/generations``."""
     body = await exchange.json()
+    await fill_model(services, body, "images/generations", caller_of(exchange))
     IMAGE.check(body)
     await _answer(exchange, services, Relay("images/generations", body))
 
@@ -44,12 +45,14 @@ async def edit(exchange: Exchange, services: ApiServices) -> None:
         limit = services.settings.max_media_mb * MB_BYTES
         multipart_form = await form.read(exchange, files=names, limit=limit, max_files=media.MAX_IMAGES + 1)
         body: dict[str, Any] = multipart_form.to_json(EDIT)
+        await fill_model(services, body, "images/edits", caller_of(exchange))
         EDIT.check(body)
         files = tuple(
             media.attach(file.field, file.name, file.data, file.field) for file in multipart_form.files
         )
     else:
         body = await exchange.json()
+        await fill_model(services, body, "images/edits", caller_of(exchange))
         REFERRING_EDIT.check(body)
         files = await referred(body, exchange, services)
     _check_files(files)

@@ -78,6 +78,8 @@ class Responder:
         """
         response_id = new_id("resp_")
         mint = ItemIds(response_id)
+        if body.get("model") is None:
+            body = {**body, "model": await self._preparer.registry.only_model("chat", caller)}
         ask = read.read(body, mint)
         if ask.store:
             await self.require_room(caller)

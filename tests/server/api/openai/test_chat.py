@@ -333,6 +333,40 @@ async def test_a_model_without_the_capability_is_refused_with_a_capable_model(
     assert ({"talker", "vectors"} - {model}).pop() in error["message"]
 
 
+WITHOUT_MODEL: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/chat/completions", {"messages": HELLO}),
+    ("/v1/completions", {"prompt": "x"}),
+    ("/v1/embeddings", {"input": "x"}),
+    ("/v1/responses", {"input": "x"}),
+    ("/v1/messages", {"messages": HELLO, "max_tokens": 9}),
+    ("/v1/audio/speech", {"input": "x"}),
+    ("/v1/images/generations", {"prompt": "x"}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), WITHOUT_MODEL)
+async def test_a_request_without_a_model_goes_to_the_only_suitable_model(
+    daemon: ApiServer, path: str, body: dict[str, Any]
+) -> None:
+    async def choose() -> Any:
+        response = await daemon.client.post(path, json=body)
+        error = response.json()["error"]
+        assert (response.status_code, error.get("param", "model")) == (400, "model"), error
+        return error["message"]
+
+    assert "No model supports" in await choose()
+    answer = b'{"data":[],"choices":[{"message":{"content":"Hi."},"finish_reason":"stop"}]}'
+    daemon.add(app("docs", cited))
+    daemon.add(RelayModel("other", answer, capabilities=frozenset({"rerank"})))
+    suitable = RelayModel("suitable", answer, capabilities=ALL | {"speech", "image"})
+    daemon.add(suitable)
+    response = await daemon.client.post(path, json=body)
+    assert response.status_code == 200, response.text
+    assert suitable.asked[0].body["model"] == "suitable"
+    daemon.add(RelayModel("second", capabilities=ALL | {"speech", "image"}))
+    assert "second, suitable" in await choose()
+
+
 async def test_an_unknown_model_is_a_404_with_the_nearest_name(daemon: ApiServer) -> None:
     daemon.add(RelayModel("llama"))
     response = await ask(daemon, "lama")

@@ -461,7 +461,8 @@ def test_the_transcript_of_a_fake_voice_is_what_it_said(as_key: Callable[[str], 
         model="voice", voice="default", input=words, response_format="pcm"
     )
     with talk(as_key("one")) as session:
-        session.update(audio={"input": {"transcription": {"model": "ear"}}})
+        hints = {"keywords": ["Portico"], "languages": ["en"], "delay": "low"}
+        session.update(audio={"input": {"transcription": {"model": "ear", **hints}}})
         session.hear(speech.read())
         session.send("input_audio_buffer.commit")
         *_pieces, transcription = session.until("conversation.item.input_audio_transcription.completed")
@@ -1043,9 +1044,14 @@ def test_invalid_secret_requests_forged_secrets_and_secrets_of_revoked_keys_are_
 
     session = {"type": "realtime", "model": "echo"}
     words = [f"{number * 7919 % 1000003:x}" for number in range(3_000)]
-    assert refused({}) == (400, "session")
+    assert refused({}) == (400, "session.model")
     assert refused({"session": {"type": "realtime"}}) == (400, "session.model")
     assert refused({"session": {"type": "realtime", "model": "nobody"}}) == (404, "session.model")
+    transcription = {"keywords": "Portico"}
+    assert refused({"session": {**session, "audio": {"input": {"transcription": transcription}}}}) == (
+        400,
+        "session.audio.input.transcription.keywords",
+    )
     assert refused({"session": {**session, "tempature": 1}}) == (400, "session.tempature")
     assert refused({"session": {**session, "instructions": " ".join(words)}}) == (400, "session")
     assert refused({"session": session, "expires_after": {"seconds": 9}}) == (400, "expires_after.seconds")

@@ -17,7 +17,7 @@ from portico_server.api.services import ApiServices
 from portico_server.api.socket import IncomingMessages, WebSocket, read_message
 from portico_server.core.errors import InvalidRequest, TooMany
 from portico_server.core.ids import new_id
-from portico_server.core.invalid import missing, wrong
+from portico_server.core.invalid import wrong
 from portico_server.core.principal import Principal
 from portico_server.core.rate_bucket import RateBucket
 from portico_server.features.realtime import config
@@ -148,7 +148,7 @@ async def _open(
     else:
         model = model or (session or {}).get("model", "")
         if not model:
-            missing("model")
+            model = await services.registry.only_model("chat", caller)
         if session is not None:
             _require_same(model, session["model"])
         await require_model(services, model, caller)

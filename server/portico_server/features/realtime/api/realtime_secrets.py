@@ -14,7 +14,6 @@ from portico_server.api.auth.client_secrets import LIFE_S, MAX_LIFE_S, MIN_LIFE_
 from portico_server.api.auth.service import Auth
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange
-from portico_server.core.invalid import missing
 from portico_server.features.realtime import config
 from portico_server.features.realtime.api.realtime import require_model
 from portico_server.features.realtime.audio import Voices
@@ -30,9 +29,12 @@ class SecretLife(BaseModel):
 
 
 class ClientSecretRequest(BaseModel):
-    """``session`` as in ``session.update``; for the type ``realtime`` it includes the model."""
+    """``session`` as in ``session.update``, by default of the type ``realtime``.
 
-    session: dict[str, Any]
+    A session of this type needs ``model`` if the caller has several chat models.
+    """
+
+    session: dict[str, Any] = {"type": config.REALTIME}
     expires_after: SecretLife = SecretLife()
 
 
@@ -58,7 +60,8 @@ async def create_client_secret(
     else:
         model = body.session.get("model")
         if model is None:
-            missing("session.model")
+            model = await services.registry.only_model("chat", caller, "session.model")
+            body.session["model"] = model
         with config.inside("session"):
             await require_model(services, model, caller)
         new_session = config.initial_config(model)
