@@ -54,7 +54,7 @@ BODIES: Mapping[str, tuple[RequestBody, Mapping[str, Any]]] = {
 }
 """The fields that each hot path accepts, and its smallest valid body. A suffix names the second form of a path."""
 
-PASSED_ON = {"svg", "mask", "known_speaker_names", "known_speaker_references"}
+PASSED_ON = {"svg", "mask", "known_speaker_names", "known_speaker_references", "keywords", "languages"}
 """Typed fields that models check, not the daemon."""
 
 LACKING = ("mp3", "opus", "aac", "flac", "jpeg", "webp", "gif", "svg", "diarized_json", ["logprobs"])

@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -210,8 +210,14 @@ class Voices:
         model = await self.able("transcription", settings.get("model"), "audio.input.transcription.model")
         wav = await self._convert(as_wav, data, audio["format"]["type"])
         file = Attachment("file", "speech.wav", "audio/wav", wav)
+        languages: Sequence[str] = settings.get("languages") or ()
+        only_language = languages[0] if len(languages) == 1 else ""
+        hints = [settings.get("prompt"), *(settings.get("keywords") or ())]
         transcribe = Transcribe(
-            file, settings.get("language") or "", settings.get("prompt") or "", stream=True
+            file,
+            settings.get("language") or only_language,
+            ", ".join(hint for hint in hints if hint),
+            stream=True,
         )
         run = await self._runner.start("audio/transcriptions", model, transcribe, self._caller)
         try:

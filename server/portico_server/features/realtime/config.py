@@ -136,12 +136,21 @@ _OUTPUT: Final = fields.closed_object(
         "speed": fields.number(0.25, 4),
     }
 )
+_TEXTS: Final = fields.items(fields.text(), "a list of strings")
 _INPUT: Final = fields.closed_object(
     {
         "format": BodyField(_format, {}),
         "noise_reduction": BodyField(_noise, {}),
         "transcription": fields.closed_object(
-            {"model": fields.name(), "language": fields.text(), "prompt": fields.text()}
+            {
+                "model": fields.name(),
+                "language": fields.text(),
+                "languages": _TEXTS,
+                "prompt": fields.text(),
+                "keywords": _TEXTS,
+                # A recording is transcribed when it is complete, so no transcript can be delayed for accuracy.
+                "delay": fields.choice("minimal", "low", "medium", "high", "xhigh"),
+            }
         ),
         "turn_detection": _DETECTION,
     }

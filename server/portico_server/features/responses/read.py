@@ -21,7 +21,8 @@ from portico_server.features.responses.request import ResponseRequest
 
 HINTS: Final = frozenset(
     {
-        *("access_programs", "client_metadata", "image", "prompt_cache_key", "prompt_cache_options"),
+        *("access_programs", "client_metadata", "image", "personality"),
+        *("prompt_cache_key", "prompt_cache_options"),
         *("prompt_cache_retention", "safety_identifier", "service_tier", "stream_options", "user"),
     }
 )
@@ -62,6 +63,9 @@ FORMATS: Final = ("text", "json_object", "json_schema")
 MIN_THRESHOLD_TOKENS: Final = 100
 """Lowest accepted ``compact_threshold``, in tokens."""
 
+MAX_PERSONALITY_CHARS: Final = 64
+"""Maximum length of the name of a personality, in characters."""
+
 MAX_METADATA_ENTRIES: Final = 16
 """Maximum number of metadata entries; keys may have 64 characters, and values 512."""
 
@@ -70,12 +74,17 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
     """Parse the request; ``mint`` creates ids for items that have none."""
     given_fields = {name: value for name, value in body.items() if value is not None}
     for name in given_fields:
-        if name not in _KNOWN:
+        if name not in _KNOWN and name != "moderation":
             raise InvalidRequest(
                 f"Unknown parameter: '{name[:100]}'.{nearest(name, _KNOWN)}",
                 code="unknown_parameter",
                 param=name[:100],
             )
+    if "moderation" in given_fields:
+        unsupported(
+            "moderation",
+            "is not supported: send the texts to /v1/moderations, or guard the model ('guards' in the configuration)",
+        )
     RESPONSE.check(given_fields)
     background = given_fields.get("background", False)
     compacts = _triggered(given_fields)
@@ -378,6 +387,7 @@ RESPONSE: Final = RequestBody(
                 "additionalProperties": {**_STRING, "maxLength": 512},
             },
         ),
+        "personality": fields.identifier(MAX_PERSONALITY_CHARS),
         "prompt_cache_key": fields.text(),
         "safety_identifier": fields.text(),
         "user": fields.text(),

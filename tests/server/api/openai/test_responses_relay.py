@@ -56,6 +56,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
             "user": "u",
             "metadata": {"a": "b"},
             "service_tier": "flex",
+            "personality": "friendly",
             "prompt_cache_key": "k",
             "safety_identifier": "s",
         },

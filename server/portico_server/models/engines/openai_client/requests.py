@@ -48,6 +48,12 @@ def prepare_chat(
             raise InvalidRequest(f"'{field}' is deprecated; send 'tools' and 'tool_choice'.", param=field)
     if "audio" in (body.get("modalities") or ()):
         raise InvalidRequest("This model answers only in text.", code="unsupported_value", param="modalities")
+    if body.get("moderation") is not None:
+        raise InvalidRequest(
+            "This model does not moderate its answers; send the texts to /v1/moderations.",
+            code="unsupported_parameter",
+            param="moderation",
+        )
     _check_tool_types(body)
     messages = [
         fitted_message(item, f"messages[{index}]", sees=sees)

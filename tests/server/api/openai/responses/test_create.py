@@ -321,6 +321,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"input": "x", "tools": [WEB], "tool_choice": {**allow_tools(WEB), "mode": "required"}},
         "tool_choice.tools",
     ),
+    ({"input": "x", "moderation": {"model": "omni-moderation-latest"}}, "moderation"),
+    ({"input": "x", "personality": "p" * 65}, "personality"),
     ({"input": "x", "temprature": 1}, "temprature"),
     ({"input": "x", "model": "vectors"}, "model"),
     ({"input": "x", "model": "nobody"}, "model"),
