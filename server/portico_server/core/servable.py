@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from functools import cache
-from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -48,6 +48,8 @@ class Card:
     is_memory: bool = False
     original_name: str = ""
     """The name of a tool before it was changed to one that models can call; empty if it was not changed."""
+    has_guessed_task: bool = False
+    """True for a model whose capabilities follow from its name, because neither its files nor its owner say more."""
 
     @property
     def key(self) -> str:
@@ -75,6 +77,23 @@ class Card:
                 return tuple(f"tools:{name}:call" for name in names)
             case "app":
                 return (f"apps:{self.name}:call",)
+
+
+_TASKS: Final = {"completions": "chat", "embeddings": "embedding", "image_edits": "image"}
+"""Maps capabilities to the tasks of models, where they differ."""
+
+
+def task_advice(card: Card, capability: str) -> str:
+    """Return a sentence on how to correct the guessed task of a model that lacks a capability. If the task was not
+    guessed, return "".
+    """
+    if not card.has_guessed_task:
+        return ""
+    task = _TASKS.get(capability, capability)
+    return (
+        f" Portico guessed the task of '{card.name}' from its name; if it is wrong, set 'task: {task}' for this model "
+        "in the configuration."
+    )
 
 
 class Servable(Protocol):

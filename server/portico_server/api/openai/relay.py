@@ -14,7 +14,7 @@ from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.relay import CAPABILITY, Operation, Relay
-from portico_server.core.servable import Relays, Servable, relays
+from portico_server.core.servable import Relays, Servable, relays, task_advice
 
 
 class AnswerRecorder(Protocol):
@@ -52,18 +52,23 @@ async def find(services: ApiServices, name: str, operation: Operation, caller: P
     capability = CAPABILITY[operation]
     if capability in servable.card.capabilities:
         return servable
-    able = [
-        card.name
-        for card in await services.registry.cards(caller, "model", "app")
-        if capability in card.capabilities
-    ]
     can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
-    hint = f" Use {able[0]!r} instead." if able else " No model on this daemon supports it."
+    hint = task_advice(servable.card, capability) or await _alternative(services, capability, caller)
     raise InvalidRequest(
         f"The model '{name}' does not support {operation}; it supports {can}.{hint}",
         code="unsupported_operation",
         param="model",
     )
+
+
+async def _alternative(services: ApiServices, capability: str, caller: Principal) -> str:
+    """Return a sentence that names a model or app with this capability."""
+    able = [
+        card.name
+        for card in await services.registry.cards(caller, "model", "app")
+        if capability in card.capabilities
+    ]
+    return f" Use {able[0]!r} instead." if able else " No model on this daemon supports it."
 
 
 async def relay(

@@ -17,6 +17,7 @@ from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Tra
 from portico_server.core.pools import SOUNDS
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
+from portico_server.core.servable import task_advice
 from portico_server.core.work_slots import FairSlots
 from portico_server.runs.runner import Runner
 
@@ -194,7 +195,8 @@ class Voices:
         if capability not in card.capabilities:
             can = ", ".join(sorted(card.capabilities)) or "nothing else"
             raise InvalidRequest(
-                f"The model '{model_name}' does not support {capability}; it supports {can}.",
+                f"The model '{model_name}' does not support {capability}; it supports {can}."
+                + task_advice(card, capability),
                 code="unsupported_operation",
                 param=param,
             )

@@ -19,7 +19,7 @@ from portico_server.core.media import FILES_CAPABILITY
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Message
-from portico_server.core.servable import Card, Servable, relays
+from portico_server.core.servable import Card, Servable, relays, task_advice
 from portico_server.db import conversations, responses
 from portico_server.db.conversations import MAX_WHOLE_CHARS, MAX_WHOLE_ITEMS, ConversationRow
 from portico_server.db.database import Database
@@ -115,9 +115,9 @@ class Preparer:
                 )
             return servable
         can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
+        hint = task_advice(servable.card, "chat") or " Use a chat model or an app that chats."
         raise InvalidRequest(
-            f"The model '{name}' does not support responses; it supports {can}. Use a chat model or an app "
-            "that chats.",
+            f"The model '{name}' does not support responses; it supports {can}.{hint}",
             code="unsupported_operation",
             param="model",
         )

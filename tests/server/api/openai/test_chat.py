@@ -333,6 +333,16 @@ async def test_a_model_without_the_capability_is_refused_with_a_capable_model(
     assert ({"talker", "vectors"} - {model}).pop() in error["message"]
 
 
+async def test_a_guessed_task_is_named_with_its_correction(daemon: ApiServer) -> None:
+    daemon.add(RelayModel("embed-tutor", capabilities=frozenset({"embeddings"}), has_guessed_task=True))
+    daemon.add(RelayModel("talker"))
+    for path, body in (("chat/completions", {"messages": HELLO}), ("responses", {"input": "x"})):
+        response = await daemon.client.post(f"/v1/{path}", json={"model": "embed-tutor", **body})
+        error = response.json()["error"]
+        assert (response.status_code, error["param"]) == (400, "model")
+        assert "'task: chat'" in error["message"] and "talker" not in error["message"]
+
+
 WITHOUT_MODEL: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", {"messages": HELLO}),
     ("/v1/completions", {"prompt": "x"}),

@@ -110,10 +110,13 @@ def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
     task: Task = "chat"
     if model_profile is not None:
         task = model_profile.task
+    architectures = _architectures(path)
     if path is not None and (path / "modules.json").is_file():
         task = "embedding"  # a sentence-transformers folder
-    if _hears(path):
+    elif "WhisperForConditionalGeneration" in architectures:
         task = "transcription"
+    elif any(name.endswith("ForCausalLM") for name in architectures):
+        task = "chat"
     if spec.task != "auto":
         task = cast("Task", spec.task) if spec.task in ("embedding", "transcription") else "chat"
     context = spec.parameters.get("context_length") or facts.get("max_position_embeddings")
@@ -129,10 +132,10 @@ def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
     )
 
 
-def _hears(path: Path | None) -> bool:
-    """Return whether the folder contains a Whisper model, which vLLM serves for transcription."""
+def _architectures(path: Path | None) -> list[str]:
+    """Return the names of the classes that a model's configuration lists."""
     names = _document(path).get("architectures")
-    return isinstance(names, list) and "WhisperForConditionalGeneration" in names
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _configuration(path: Path | None) -> dict[str, int]:

@@ -45,7 +45,9 @@ class LlamaCpp:
         )
         dimensions = model_profile.dimensions if model_profile else None
         parameters = model_profile.parameters if model_profile else None
-        task: Task = model_profile.task if model_profile is not None else "chat"
+        # A name can suggest a task that no GGUF file has, such as transcription.
+        is_named = model_profile is not None and model_profile.task in ("embedding", "rerank")
+        task: Task = model_profile.task if model_profile is not None and is_named else "chat"
         thoughts = False
         template = str(spec.parameters.get("chat_template") or "")
         # The profile of a known model with its own template says everything, so a start does not read its header.
@@ -57,7 +59,7 @@ class LlamaCpp:
                 # Starting the model reports problems of the file. The list of models must not fail because of
                 # them.
                 return ModelDescription(_task(spec) or task, context, dimensions)
-            task = _task_of(file) if planning.is_embedding_model(file) else task
+            task = _task_of(file)
             context, dimensions = context or file.context_length or None, file.embedding_length or dimensions
             parameters = file.parameters
             thoughts = _thinks(file, template)

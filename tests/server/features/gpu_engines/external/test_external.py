@@ -226,6 +226,26 @@ async def test_a_chat_template_outside_the_allowed_values_is_refused(
     assert error_info.value.param == "parameters.chat_template"
 
 
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("Qwen3ForCausalLM", "chat"),
+        ("WhisperForConditionalGeneration", "transcription"),
+        ("BertModel", "embedding"),
+    ],
+)
+async def test_the_configuration_of_a_model_decides_its_task_before_its_name(
+    models: ModelFixture, tmp_path: Path, architecture: str, task: str
+) -> None:
+    folder = tmp_path / "embed-tutor"
+    folder.mkdir()
+    parameters = {"python": interpreter(tmp_path)}
+    await models.models.add(
+        ModelSpec("m", model(folder, architectures=[architecture]), engine="vllm", parameters=parameters)
+    )
+    assert models.models.get("m").task == task
+
+
 @pytest.mark.parametrize("value", [-5, 0, True, 10**30, "many", None, [4096], 1e9])
 async def test_a_configuration_that_lies_about_the_context_is_not_believed(
     models: ModelFixture, tmp_path: Path, value: object
