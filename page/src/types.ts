@@ -681,9 +681,11 @@ export interface Finding {
 /**
  * A fine-tuning job.
  *
- * `run_id`, `step`, `total_steps`, `recipe`, `app`, `store`, `evaluation` and `cost` are Portico's
- * additions. The recipe is set once the files are checked. `cost` is in US dollars and is set if a provider with a
- * known price trains the job.
+ * The status of a paused job is `queued`, because OpenAI's clients know no other status for it.
+ *
+ * `run_id`, `step`, `total_steps`, `recipe`, `paused`, `app`, `store`, `evaluation` and `cost` are
+ * Portico's additions. The recipe is set once the files are checked. `cost` is in US dollars and is set if a
+ * provider with a known price trains the job.
  */
 export interface FineTuningJob {
   object: "fine_tuning.job";
@@ -694,7 +696,7 @@ export interface FineTuningJob {
   model: string;
   fine_tuned_model: string | null;
   organization_id: string;
-  status: "validating_files" | "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled";
+  status: "validating_files" | "queued" | "running" | "succeeded" | "failed" | "cancelled";
   training_file: string;
   validation_file: string | null;
   result_files: string[];
@@ -710,6 +712,7 @@ export interface FineTuningJob {
   step: number | null;
   total_steps: number | null;
   recipe: Record<string, unknown> | null;
+  paused: boolean;
   cost: number | null;
   app: string | null;
   store: string | null;

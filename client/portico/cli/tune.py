@@ -386,7 +386,7 @@ def _end(job: TuningJob, as_json: bool) -> None:
     elif job.status == "succeeded":
         typer.echo(f"Done: portico chat --model {one_line(job.fine_tuned_model)}")
     elif job.status not in ("failed", "cancelled"):
-        typer.echo(f"{job.id} is {job.status}: portico tune follow {job.id}")
+        typer.echo(f"{job.id} is {job.state}: portico tune follow {job.id}")
     if job.status in ("failed", "cancelled"):
         if not as_json:
             typer.secho(one_line(job.error) or f"The job was {job.status}.", fg="red", err=True)
@@ -414,7 +414,9 @@ def _print(job: TuningJob) -> None:
         [
             ("id", job.id),
             ("base", job.model),
-            *fields_of(job, "app", "method", "store", "status", "error"),
+            *fields_of(job, "app", "method", "store"),
+            ("status", job.state),
+            *fields_of(job, "error"),
             ("model", job.fine_tuned_model),
             ("held back", _measures(job)),
             ("step", job.progress),

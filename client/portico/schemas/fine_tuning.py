@@ -35,10 +35,10 @@ class SearchEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class TuningJob:
-    """A fine-tuning job. ``status``: ``validating_files``, ``queued``, ``running``, ``paused``, ``succeeded``,
-    ``failed`` or ``cancelled``. Times are in seconds since 1970. ``fine_tuned_model`` is the name of the new model
-    once the job has succeeded. ``cost`` is in US dollars; it is set if a provider trained the model at a known
-    price.
+    """A fine-tuning job. ``status``: ``validating_files``, ``queued``, ``running``, ``succeeded``, ``failed`` or
+    ``cancelled``; a paused job is ``queued`` and ``paused``. Times are in seconds since 1970. ``fine_tuned_model`` is
+    the name of the new model once the job has succeeded. ``cost`` is in US dollars; it is set if a provider trained
+    the model at a known price.
     """
 
     id: str
@@ -65,6 +65,12 @@ class TuningJob:
     app: str | None = None
     store: str | None = None
     evaluation: SearchEvaluation | None = None
+    paused: bool = False
+
+    @property
+    def state(self) -> str:
+        """``paused`` for a paused job, and the ``status`` of any other job."""
+        return "paused" if self.paused else self.status
 
     @property
     def ended(self) -> bool:

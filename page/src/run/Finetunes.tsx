@@ -16,6 +16,10 @@ const JOBS_AT_ONCE = 50;
 const MAX_EVENTS = 1_000;
 const OPEN = new Set(["validating_files", "queued", "running"]);
 
+function stateOf(job: FineTuningJob): FineTuningJob["status"] | "paused" {
+  return job.paused ? "paused" : job.status;
+}
+
 export function Finetunes() {
   const jobs = usePages(
     (after) => json<ListPage<FineTuningJob>>(`/v1/fine_tuning/jobs?limit=${JOBS_AT_ONCE}${after}`),
@@ -66,13 +70,14 @@ function JobCard({ job, onChange }: { job: FineTuningJob; onChange: () => void }
       await json(`/v1/fine_tuning/jobs/${part(job.id)}/${what}`, { method: "POST" });
       onChange();
     });
-  const may = OPEN.has(job.status) ? (["pause", "cancel"] as const) : (["resume", "cancel"] as const);
+  const state = stateOf(job);
+  const may = OPEN.has(state) ? (["pause", "cancel"] as const) : (["resume", "cancel"] as const);
   return (
     <li class="card">
       <div class="actions spread">
         <span class="name">{trained ?? job.model}</span>
         <span class={job.status === "failed" ? "bad" : job.status === "succeeded" ? "good" : "soft"}>
-          {t(`tune.is.${job.status}`)}
+          {t(`tune.is.${state}`)}
         </span>
       </div>
       <p class="soft">
@@ -86,11 +91,11 @@ function JobCard({ job, onChange }: { job: FineTuningJob; onChange: () => void }
           .filter(Boolean)
           .join(" · ")}
       </p>
-      {job.total_steps && OPEN.has(job.status) && (
+      {job.total_steps && OPEN.has(state) && (
         <progress max={job.total_steps} value={job.step ?? 0} aria-label={job.id} />
       )}
       <Trouble error={job.error?.message ?? error} />
-      {(OPEN.has(job.status) || job.status === "paused") && (
+      {(OPEN.has(state) || state === "paused") && (
         <div class="actions">
           {may.map((what) => (
             <button key={what} type="button" disabled={busy} onClick={() => change(what)}>
@@ -123,15 +128,16 @@ function JobCard({ job, onChange }: { job: FineTuningJob; onChange: () => void }
 /** Curves, checkpoints and events of a job, updated while they are visible. */
 function Progress({ job }: { job: FineTuningJob }) {
   const path = `/v1/fine_tuning/jobs/${part(job.id)}`;
-  const every = OPEN.has(job.status) ? POLL_INTERVAL_MS : 0;
+  const state = stateOf(job);
+  const every = OPEN.has(state) ? POLL_INTERVAL_MS : 0;
   const events = useLoaded(
     async () => (await rows<JobEvent>(`${path}/events?limit=${MAX_EVENTS}`)).reverse(),
-    `${job.id} ${job.status}`,
+    `${job.id} ${state}`,
     every,
   );
   const checkpoints = useLoaded(
     () => rows<JobCheckpoint>(`${path}/checkpoints`),
-    `${job.id} ${job.status}`,
+    `${job.id} ${state}`,
     every,
   );
   const lines = (["train_loss", "valid_loss"] as const).map((name) => ({

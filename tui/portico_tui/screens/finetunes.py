@@ -71,7 +71,7 @@ class FinetunesScreen(ListingScreen[TuningJob]):
         ),
         TableColumn[TuningJob]("BASE", lambda job: job.model, "bold", 24),
         TableColumn[TuningJob]("METHOD", lambda job: job.method),
-        TableColumn[TuningJob]("STATUS", lambda job: tuning_state(job.status)),
+        TableColumn[TuningJob]("STATUS", lambda job: tuning_state(job.state)),
         TableColumn[TuningJob]("STEP", lambda job: _step(job), sort=lambda job: job.step),
         TableColumn[TuningJob]("MODEL", lambda job: _outcome(job)),
     )
@@ -100,7 +100,7 @@ class FinetunesScreen(ListingScreen[TuningJob]):
     def chose(self) -> None:
         job = self.chosen
         self.query_one("#course").display = job is not None
-        state = f"{job.id} {job.status in OPEN}" if job is not None else ""
+        state = f"{job.id} {job.state in OPEN}" if job is not None else ""
         if job is not None and state != self._followed_state:
             self._followed_state = state
             self._follow(job.id)
@@ -181,13 +181,13 @@ class FinetunesScreen(ListingScreen[TuningJob]):
         "p",
         "Pause",
         "Stop the job after its last checkpoint, or continue",
-        when=lambda job: job.status in OPEN,
+        when=lambda job: job.state in OPEN,
     )
     async def pause(self, job: TuningJob) -> None:
-        change = self.client.tuning.resume if job.status == "paused" else self.client.tuning.pause
+        change = self.client.tuning.resume if job.state == "paused" else self.client.tuning.pause
         await change(job.id)
 
-    @row_action("c", "Cancel", "Cancel the job permanently", when=lambda job: job.status in OPEN)
+    @row_action("c", "Cancel", "Cancel the job permanently", when=lambda job: job.state in OPEN)
     async def cancel(self, job: TuningJob) -> None:
         if await self.sure(f"Cancel the training of {one_line(job.model)} permanently?", "Cancel it"):
             await self.client.tuning.cancel(job.id)

@@ -223,9 +223,11 @@ class RankingEvaluation(SearchEvaluation):
 class FineTuningJob(BaseModel):
     """A fine-tuning job.
 
-    ``run_id``, ``step``, ``total_steps``, ``recipe``, ``app``, ``store``, ``evaluation`` and ``cost`` are Portico's
-    additions. The recipe is set once the files are checked. ``cost`` is in US dollars and is set if a provider with a
-    known price trains the job.
+    The status of a paused job is ``queued``, because OpenAI's clients know no other status for it.
+
+    ``run_id``, ``step``, ``total_steps``, ``recipe``, ``paused``, ``app``, ``store``, ``evaluation`` and ``cost`` are
+    Portico's additions. The recipe is set once the files are checked. ``cost`` is in US dollars and is set if a
+    provider with a known price trains the job.
     """
 
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
@@ -236,7 +238,7 @@ class FineTuningJob(BaseModel):
     model: str
     fine_tuned_model: str | None
     organization_id: str = "portico"
-    status: Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+    status: Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
     training_file: str
     validation_file: str | None
     result_files: list[str]
@@ -252,6 +254,7 @@ class FineTuningJob(BaseModel):
     step: int | None
     total_steps: int | None
     recipe: dict[str, Any] | None
+    paused: bool
     cost: float | None = None
     app: str | None = None
     store: str | None = None
@@ -303,7 +306,8 @@ def job(found_job: Job) -> FineTuningJob:
         estimated_finish=None if end is None else int(end),
         model=found_job.base,
         fine_tuned_model=state.get("fine_tuned_model"),
-        status=found_job.status,
+        status="queued" if found_job.status == "paused" else found_job.status,
+        paused=found_job.status == "paused",
         training_file=spec.training_file,
         validation_file=spec.validation_file,
         result_files=list(state.get("result_files") or ()),
