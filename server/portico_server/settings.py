@@ -424,7 +424,7 @@ class Settings:
         "call any model",
     )
     mcp_tool_search: int = _setting(
-        0,
+        80,
         "Number of tools of an MCP endpoint above which it lists find_tools and call_tool instead; 0 always "
         "lists all tools",
     )

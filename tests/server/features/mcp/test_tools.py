@@ -21,6 +21,7 @@ from portico_server.features.mcp.tools import PAGE_SIZE
 from portico_server.features.sandbox.light import LightSandbox
 from portico_server.features.tools.builtin import run_code
 from portico_server.features.tools.toolbox import Toolbox
+from portico_server.settings import Settings
 
 
 async def test_pages_of_the_tool_list_contain_every_tool_once(connect: Connect, service: Service) -> None:
@@ -94,6 +95,31 @@ async def test_many_tools_are_found_instead_of_listed(tmp_path: Path) -> None:
             assert "find_tools" not in [tool.name for tool in (await client.list_tools()).tools]
             with pytest.raises(MCPError, match="The tool 'call_tool' does not exist"):
                 await client.call_tool("call_tool", call)
+
+
+@pytest.mark.parametrize(
+    ("above", "tools", "is_listed"),
+    [
+        (Settings().mcp_tool_search, 40, True),
+        # microsoft/vscode-copilot-release 9375, anomalyco/opencode 4909: at most 128 tools, the client's own included
+        (Settings().mcp_tool_search, 120, False),
+        (0, 120, True),
+    ],
+)
+async def test_by_default_more_tools_than_clients_take_are_found(
+    tmp_path: Path, above: int, tools: int, is_listed: bool
+) -> None:
+    async def work(_request: Request, _context: Context) -> ToolResult:
+        return ToolResult("Done.")
+
+    async with serving(tmp_path, {}, search_above=above) as service:
+        service.daemon.add(*(ScriptedServable(Card(f"tool{n}", "tool"), work) for n in range(tools)))
+        async with (
+            httpx2.AsyncClient(timeout=60) as http,
+            Client(streamable_http_client(service.url, http_client=http)) as client,
+        ):
+            names = [tool.name for tool in (await client.list_tools()).tools]
+            assert ("tool7" in names) is is_listed and ("find_tools" in names) is not is_listed
 
 
 async def test_with_tool_search_run_code_is_offered_and_results_have_signatures(tmp_path: Path) -> None:
