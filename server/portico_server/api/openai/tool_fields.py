@@ -9,7 +9,8 @@ from typing import Any, Final
 from portico_server.core import fields
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
-MAX_TOOLS = 128
+MAX_TOOLS = 1_000
+"""Maximum number of tools in a request. The context of a model, or its provider, can have a lower limit."""
 
 
 FORMATS = ("text", "json_object", "json_schema")

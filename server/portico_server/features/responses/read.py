@@ -358,7 +358,7 @@ RESPONSE: Final = RequestBody(
             },
         ),
         "tools": fields.any_value(
-            type="array", maxItems=tools.MAX_DEFERRED_TOOLS, items={**_OBJECT, "required": ["type"]}
+            type="array", maxItems=tools.MAX_TOOLS, items={**_OBJECT, "required": ["type"]}
         ),
         "tool_choice": fields.any_value(oneOf=[{"enum": ["none", "auto", "required"]}, _OBJECT]),
         "parallel_tool_calls": fields.boolean().annotate(default=True),

@@ -31,11 +31,8 @@ from portico_server.features.responses.request import (
 )
 from portico_server.features.responses.tool_choice import read_choice
 
-MAX_TOOLS: Final = 128
-"""Maximum number of tools shown to the model without a search."""
-
-MAX_DEFERRED_TOOLS: Final = 1_000
-"""Maximum number of tools in a request, including deferred tools."""
+MAX_TOOLS: Final = 1_000
+"""Maximum number of tools in a request. The context of a model, or its provider, can have a lower limit."""
 
 MAX_SHELL_SKILLS: Final = 20
 
@@ -69,21 +66,13 @@ def read(given_fields: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]
 
 
 def parse_tools(tool_list: list[Any], at: str) -> tuple[Tool, ...]:
-    """Parse a list of tools. The limit on deferred tools is higher, because they add nothing to the model's prompt."""
-    if len(tool_list) > MAX_DEFERRED_TOOLS:
-        wrong(at, f"has {len(tool_list)} items; the maximum is {MAX_DEFERRED_TOOLS}")
+    """Parse a list of tools. Raise `InvalidRequest` if the list has more than `MAX_TOOLS` tools or functions."""
+    if len(tool_list) > MAX_TOOLS:
+        wrong(at, f"has {len(tool_list)} items; the maximum is {MAX_TOOLS}")
     tools = tuple(_tool(tool, f"{at}[{number}]") for number, tool in enumerate(tool_list))
     functions = functions_of(tools)
-    if len(functions) > MAX_DEFERRED_TOOLS:
-        wrong(at, f"has {len(functions)} functions; the maximum is {MAX_DEFERRED_TOOLS}")
-    other_count = sum(not isinstance(tool, FunctionTool | NamespaceTool) for tool in tools)
-    shown_count = other_count + sum(not function.deferred for function in functions)
-    if shown_count > MAX_TOOLS:
-        wrong(
-            at,
-            f"has {shown_count} items without 'defer_loading'; the maximum is {MAX_TOOLS}, so defer the "
-            "others",
-        )
+    if len(functions) > MAX_TOOLS:
+        wrong(at, f"has {len(functions)} functions; the maximum is {MAX_TOOLS}")
     twice = [name for name, count in Counter(function.spoken for function in functions).items() if count > 1]
     if twice:
         wrong(at, f"lists the function '{twice[0]}' twice")

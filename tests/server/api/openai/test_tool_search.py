@@ -191,7 +191,7 @@ async def test_the_model_is_sent_only_the_deferred_tools_it_found(tmp_path: Path
         ),
         ({"tools": [SEARCH, *(deferred("one", "One.") for _ in range(2))]}, "tools"),
         ({"tools": [SEARCH, *(deferred(f"f{n}", "One.") for n in range(1_001))]}, "tools"),
-        ({"tools": [function(f"f{n}", "One.") for n in range(129)]}, "tools"),
+        ({"tools": [function(f"f{n}", "One.") for n in range(1_001)]}, "tools"),
         ({"input": [{"type": "tool_search_output", "call_id": "c"}]}, "input[0].tools"),
         (
             {"input": [{"type": "tool_search_output", "call_id": "c", "tools": [{}]}]},
