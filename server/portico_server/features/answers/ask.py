@@ -174,9 +174,12 @@ class AskApp:
         """Return the answer computed from a table of the store, or from all its passages for a question about the
         whole store, and the counts of its files; ``None`` for other questions.
 
-        ``writer`` is the model that names themes; without it, they have only their words.
+        ``writer`` is the model that names themes; without it, they have only their words. A writer that may call tools
+        answers itself.
         """
         if "tables" not in self._store.capabilities or _needs_a_writer(options):
+            return None
+        if writer and options.get("tools"):
             return None
         # The patterns of both modules compile for 20 ms.
         from portico_server.features.answers.overview import answer_overview
@@ -523,13 +526,13 @@ def _refuse(options: Mapping[str, Any], name: str) -> None:
 
 
 def _needs_a_writer(options: Mapping[str, Any]) -> bool:
-    """Return whether the caller requires something that a quotation cannot provide: a format such as JSON, or tool
-    calls.
+    """Return whether the caller requires something that a quotation cannot provide: a format such as JSON, or a call
+    of a tool.
     """
     form = options.get("response_format")
-    return bool(options.get("tools")) or (
-        isinstance(form, Mapping) and form.get("type") not in (None, "text")
-    )
+    if isinstance(form, Mapping) and form.get("type") not in (None, "text"):
+        return True
+    return bool(options.get("tools")) and options.get("tool_choice") not in (None, "auto", "none")
 
 
 def _max_tokens(options: Mapping[str, Any]) -> int | None:

@@ -15,6 +15,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.passage import origin
 from portico_server.core.prompts import builtin
 from portico_server.core.request import Message
+from portico_server.features.answers.client_text import without_client_text
 from portico_server.features.answers.language import CJK
 from portico_server.features.answers.relevance import excerpt, terms
 
@@ -83,7 +84,11 @@ class PromptBudget:
 
 
 def split(messages: Sequence[Message]) -> Turns:
-    """Split a conversation into turns. Raise `InvalidRequest` if it has no user message with text."""
+    """Split a conversation into turns, without the text that editors and agents add to the person's question.
+
+    Raise `InvalidRequest` if it has no user message with text.
+    """
+    messages = without_client_text(messages)
     system = "\n\n".join(
         text_of(message) for message in messages if message.get("role") in ("system", "developer")
     )

@@ -342,6 +342,33 @@ async def test_an_answer_during_indexing_ends_with_the_number_of_unread_files(
     assert "".join(event.text for event in events if isinstance(event, Delta)) == reply.content
 
 
+@pytest.mark.parametrize("choice", [{}, {"tool_choice": "auto"}, {"tool_choice": "none"}])
+async def test_an_app_that_quotes_answers_an_editor_that_offers_tools(
+    daemon: RegistryFixture, choice: dict[str, object]
+) -> None:
+    store, voice = FixedStore("docs", [PORT, STOP], labels={"answers": "quote"}), FixedModel("Invented.")
+    daemon.add(store, voice)
+    tools = [{"type": "function", "function": {"name": "shell"}}]
+    plain, _ = await answer(daemon, ask("Which port does the daemon listen on?"))
+    system = {"role": "system", "content": "You are a coding agent. " * 2_000}
+    context = {"role": "user", "content": "<environment_context>\n<cwd>/home</cwd>\n</environment_context>"}
+    question = {"role": "user", "content": "Which port does the daemon listen on?"}
+    reply, _ = await answer(daemon, Chat((system, context, question), {"tools": tools, **choice}))
+    assert reply.content == plain.content and "7419" in reply.content
+    assert {search.query for search in store.asked} == {question["content"]} and not voice.asked
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "shell"}}], ids=["required", "named"]
+)
+async def test_a_required_tool_call_is_made_by_the_model(daemon: RegistryFixture, choice: object) -> None:
+    voice = FixedModel("7419")
+    daemon.add(FixedStore("docs", [PORT], labels={"answers": "quote"}), voice)
+    tools = [{"type": "function", "function": {"name": "shell"}}]
+    await answer(daemon, ask("Which port does the daemon listen on?", tools=tools, tool_choice=choice))
+    assert [request.options["tools"] for request in voice.asked] == [tools]
+
+
 @pytest.mark.parametrize(
     ("search", "limit", "labels", "driver"),
     [

@@ -51,6 +51,98 @@ def test_text_parts_form_the_question_and_images_stay_in_the_prompt() -> None:
     assert "A lighthouse." in messages[-1]["content"][0]["text"]
 
 
+def system(text: str) -> Message:
+    return {"role": "system", "content": text}
+
+
+def parts(*texts: str) -> Message:
+    return {"role": "user", "content": [{"type": "text", "text": text} for text in texts]}
+
+
+QUESTION = "On which port does the gateway listen?"
+FILE = "port = 7070"
+ENVIRONMENT = f"<environment_context>\n  <cwd>/home/ana</cwd>\n  <root>{FILE}</root>\n</environment_context>"
+REMINDER = f"<system-reminder>\nContents of CLAUDE.md:\n\n{FILE}\n</system-reminder>\n\n"
+CLIENT_REQUESTS = {
+    "Codex": [
+        {"role": "developer", "content": "You are a coding agent. " * 400},
+        user(f"# AGENTS.md instructions for /home/ana\n\n<INSTRUCTIONS>\n{FILE}\n\n</INSTRUCTIONS>"),
+        user(ENVIRONMENT),
+        user(QUESTION),
+    ],
+    "Codex with the parts in one message": [
+        parts(f"<user_instructions>\n\n{FILE}\n\n</user_instructions>", ENVIRONMENT, QUESTION),
+    ],
+    "Claude Code": [parts(REMINDER, QUESTION), system(f"Result of calling the Read tool:\n1\t{FILE}")],
+    "Claude Code with one text": [user(f"{REMINDER}{QUESTION}")],
+    "Claude Code after a tool": [
+        user(QUESTION),
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1"}]},
+        {"role": "tool", "tool_call_id": "call_1", "content": FILE},
+        parts(REMINDER),
+    ],
+    "Claude Code in an editor": [
+        parts(f"<ide_opened_file>The user opened {FILE}.</ide_opened_file>", QUESTION),
+    ],
+    "OpenCode with a file": [
+        parts(
+            'Called the Read tool with the following input: {"filePath":"/home/ana/conf.ini"}',
+            f"<path>/home/ana/conf.ini</path>\n<type>file</type>\n<content>\n1: {FILE}\n</content>",
+            QUESTION,
+        )
+    ],
+    "VS Code": [
+        user(f"<environment_info>\n{FILE}\n</environment_info>\n<workspace_info>\n{FILE}\n</workspace_info>"),
+        user(
+            f'<attachments>\n<attachment id="conf.ini" isSummarized="true">\n{FILE}\n</attachment>\n'
+            f"</attachments>\n<context>\n{FILE}\n</context>\n<editorContext>\n{FILE}\n</editorContext>\n"
+            f"<reminderInstructions>\n{FILE}\n</reminderInstructions>\n<userRequest>\n{QUESTION}\n</userRequest>"
+        ),
+    ],
+    "Zed": [
+        parts(
+            QUESTION,
+            "\n<context>\nThe following items were attached by the user. They are up-to-date and don't need to be "
+            f"re-read.\n\n<files>\n```ini conf.ini\n{FILE}\n```\n</files>\n</context>\n",
+        )
+    ],
+    "Goose": [user(f"{QUESTION}\n<info-msg>\nWorking directory: {FILE}\n</info-msg>")],
+    "Goose with the note in its own message": [user(QUESTION), user(f"<info-msg>\n{FILE}\n</info-msg>")],
+    "Gemini CLI": [
+        user(f"<session_context>\nThis is the Gemini CLI.\n{FILE}\n</session_context>"),
+        user(QUESTION),
+    ],
+    "Continue": [system("You are in chat mode. " * 100), user(QUESTION)],
+}
+
+
+@pytest.mark.parametrize("messages", CLIENT_REQUESTS.values(), ids=CLIENT_REQUESTS)
+def test_the_question_in_a_request_of_an_editor_is_what_the_person_asks(messages: list[Message]) -> None:
+    turns = split(messages)
+    assert (turns.question, turns.earlier, turns.history) == (QUESTION, "", ())
+    asking = next(message for message in compose(turns, [], budget(8192, None)) if message["role"] == "user")
+    assert FILE not in str(asking)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What does <context>x</context> mean in the guide?",
+        "Is a < b && b > c allowed in a filter?",
+        "Why does this fail?\n<config>\n<port>1</port>\n</config>",
+        "<div>How do I centre this?</div>",
+        "What is <environment_context>?",
+        "<context> is which tag?",
+        "<system-reminder> What ends this?\n</system_reminder>",
+        "<context>\nOnly a block, and nothing beside it.\n</context>",
+        "# AGENTS.md: where is it read?",
+        "  What is `List<String>`?\n",
+    ],
+)
+def test_a_question_with_tags_of_its_own_stays_as_it_is(text: str) -> None:
+    assert split([user(text)]).question == text.strip()
+
+
 def test_tool_results_after_the_question_stay_after_it() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1"}]}
     result = {"role": "tool", "tool_call_id": "call_1", "content": "42"}
