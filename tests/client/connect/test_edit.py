@@ -74,7 +74,7 @@ EDITS: list[tuple[Format, str, Place, Any, str]] = [
         "# Mine\n[a]\nb = '''\n[c]\n'''\n\n[mcp.portico]\nheaders = { X-A = \"b\" }\non = true\n",
     ),
     ("TOML", "[a]\nb = 1\n", ("model",), "docs", 'model = "docs"\n\n[a]\nb = 1\n'),
-    ("TOML", 'model = "x" # old\n[a]\n', ("model",), "docs", 'model = "docs"\n[a]\n'),
+    ("TOML", 'model = "x" # old\n[a]\n', ("model",), "docs", 'model = "docs" # old\n[a]\n'),
     (
         "TOML",
         "[mcp.portico]\nurl = 1\n\n[mcp.portico.env]\nA = 1\n\n# Of z\n[z]\n",
@@ -82,6 +82,53 @@ EDITS: list[tuple[Format, str, Place, Any, str]] = [
         SERVER,
         '\n# Of z\n[z]\n\n[mcp.portico]\nurl = "http://x/mcp"\n',
     ),
+    (
+        "TOML",
+        '# Mine\nmcp = { files = { command = "npx", args = ["}", "#"] } } # yes\n[z]\n',
+        ("mcp", "portico"),
+        SERVER,
+        '# Mine\nmcp = { files = { command = "npx", args = ["}", "#"] }, portico = { url = "http://x/mcp" } } # yes\n'
+        "[z]\n",
+    ),
+    ("TOML", "mcp = {}\n", ("mcp", "portico"), SERVER, 'mcp = { portico = { url = "http://x/mcp" } }\n'),
+    (
+        "TOML",
+        'mcp = { "portico" = { url = "old" }, z = { args = [ # one\n "a",\n] } }\n',
+        ("mcp", "portico"),
+        SERVER,
+        'mcp = { "portico" = { url = "http://x/mcp" }, z = { args = [ # one\n "a",\n] } }\n',
+    ),
+    (
+        "TOML",
+        'mcp = { portico.url = "old", portico.on = true, z.on = true }\n',
+        ("mcp", "portico"),
+        SERVER,
+        'mcp = { z.on = true, portico = { url = "http://x/mcp" } }\n',
+    ),
+    (
+        "TOML",
+        "[a]\nmcp = { z = 1 } # yes\n\n[b]\n",
+        ("a", "mcp", "portico"),
+        SERVER,
+        '[a]\nmcp = { z = 1, portico = { url = "http://x/mcp" } } # yes\n\n[b]\n',
+    ),
+    (
+        "TOML",
+        '[mcp]\nfiles = { on = true } # yes\nportico = { url = "old" }\n\n[z]\n',
+        ("mcp", "portico"),
+        SERVER,
+        '[mcp]\nfiles = { on = true } # yes\nportico = { url = "http://x/mcp" }\n\n[z]\n',
+    ),
+    (
+        "TOML",
+        'mcp.files.command = "npx" # yes\nmcp.portico.url = "b"\nlast = """\n[mcp.portico]\n"""\n',
+        ("mcp", "portico"),
+        SERVER,
+        'mcp.files.command = "npx" # yes\nlast = """\n[mcp.portico]\n"""\n\n[mcp.portico]\nurl = "http://x/mcp"\n',
+    ),
+    ("TOML", "a = { b = 1 }\n", ("a", "c"), {"x": 1}, "a = { b = 1, c = { x = 1 } }\n"),
+    ("TOML", "[a]\nb.c = 1\n", ("a", "b"), {"x": 1}, "[a]\n\n[a.b]\nx = 1\n"),
+    ("TOML", "[[a]]\nb = 1\n[[a]]\nb = 2\n", ("b",), 1, "b = 1\n\n[[a]]\nb = 1\n[[a]]\nb = 2\n"),
     ("YAML", "", ("extensions", "portico"), SERVER, "extensions:\n  portico:\n    url: http://x/mcp\n"),
     (
         "YAML",
@@ -123,7 +170,7 @@ EDITS: list[tuple[Format, str, Place, Any, str]] = [
 def test_a_value_is_set(file_format: Format, before: str, place: Place, value: Any, after: str) -> None:
     edited_bytes = put_all(before.encode(), file_format, {place: value}, "file")
     assert edited_bytes.decode() == after
-    assert put_all(edited_bytes, file_format, {place: value}, "file") == edited_bytes or file_format == "TOML"
+    assert put_all(edited_bytes, file_format, {place: value}, "file") == edited_bytes
 
 
 def with_no_null(document: Any) -> Any:
@@ -174,8 +221,8 @@ def test_an_invalid_file_is_refused_with_the_line(file_format: Format, text: str
         ("JSON", "[]", ("a",)),
         ("JSON", '{"a": 1}', ("a", "b")),
         ("JSON", '{"a": {}}', ("a", Entry("b"))),
-        ("TOML", 'a = { b = "inline" }\n', ("a", "c")),
-        ("TOML", "[a]\nb.c = 1\n", ("a", "b")),
+        ("TOML", "a = 1\n", ("a", "b")),
+        ("TOML", "[[a]]\nb = 1\n", ("a", "b")),
         ("YAML", "a: 1\n", ("a", "b")),
         ("YAML", "a: &x {c: 1}\nb: *x\n", ("b", "d")),
         ("YAML", "- 1\n", ("a",)),
