@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,9 @@ def connect(
             show_default=False,
         ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every client that is installed.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every client whose program is on PATH, or whose settings exist.")
+    ] = False,
     remove: Annotated[
         bool, typer.Option("--remove", help="Restore the client's files, and revoke its key.")
     ] = False,
@@ -96,7 +99,7 @@ def _write_bundle(context: typer.Context, file: Path, as_json: bool) -> None:
 
 def _find_clients(name: str | None, *, every: bool, needs_connection: bool) -> list[Client]:
     """Return the clients that the command line names. Raises `InvalidRequest`."""
-    from portico.connect.clients import CLIENTS, resolve
+    from portico.connect.clients import CLIENTS
     from portico.connect.connection import read_connection
 
     if name is not None and every:
@@ -113,9 +116,13 @@ def _find_clients(name: str | None, *, every: bool, needs_connection: bool) -> l
         return [client for client in CLIENTS.values() if read_connection(client.name) is not None]
     if not every:
         raise InvalidRequest(f"Give a client, or --all. Clients: {', '.join(CLIENTS)}.", param="client")
-    clients = [client for client in CLIENTS.values() if resolve(client.folder).is_dir()]
+    clients = [client for client in CLIENTS.values() if client.find() is not None]
     if not clients:
-        raise InvalidRequest(f"No client is installed. Clients: {', '.join(CLIENTS)}.", param="client")
+        raise InvalidRequest(
+            "No client is installed. Portico looks for its program on PATH and for its settings. To connect a client "
+            f"anyway, name it: {', '.join(CLIENTS)}.",
+            param="client",
+        )
     return clients
 
 
@@ -135,18 +142,76 @@ def _connect(
             )
         archives = {skill.name: daemon.skills.content(skill.name) for skill in daemon.skills.list()}
         preview = DaemonAccess(daemon.url, _PLACEHOLDER, models, model)
-        plans = [(item, plan_connection(item, preview), plan_skills(item, archives)) for item in clients]
-        changes = [change for _, files, skills in plans for change in (*files, *skills)]
-        titles = ", ".join(item.title for item in clients)
-        is_agreed = _agrees(f"Connect {titles} to {daemon.url}?", changes, yes=yes, quiet=as_json)
-        results = []
-        for item, files, skills in plans:
-            key = _write(daemon, item, preview, archives) if is_agreed else None
-            results.append(_result(item, [*files, *skills], is_agreed, url=daemon.url, key=key))
-    _print_results(results, "Connected" if is_agreed else "Would connect", as_json)
-    if is_agreed and not as_json:
+        locations = {item.name: item.find() for item in clients}
+        problems: dict[str, PorticoError] = {}
+        plans = []
         for item in clients:
-            typer.echo(f"Restart {item.title} if it is running." + (f" {item.note}" if item.note else ""))
+            with _collect_problem(item, clients, problems):
+                plans.append((item, plan_connection(item, preview), plan_skills(item, archives)))
+        if not as_json:
+            for item in clients:
+                if locations[item.name] is not None:
+                    typer.echo(f"Found {item.title}: {locations[item.name]}")
+        changes = [change for _, files, skills in plans for change in (*files, *skills)]
+        titles = ", ".join(item.title for item, _, _ in plans)
+        is_agreed = bool(plans) and _agrees(
+            f"Connect {titles} to {daemon.url}?", changes, yes=yes, quiet=as_json
+        )
+        keys: dict[str, str] = {}
+        for item, _, _ in plans if is_agreed else ():
+            with _collect_problem(item, clients, problems):
+                keys[item.name] = _write(daemon, item, preview, archives)
+        url = daemon.url
+    files_by_client = {item.name: [*files, *skills] for item, files, skills in plans}
+    results = [
+        _result(
+            item,
+            files_by_client.get(item.name, []),
+            item.name in keys,
+            url=url,
+            key=keys.get(item.name),
+            found=str(locations[item.name]) if locations[item.name] else None,
+            error=problems[item.name].message if item.name in problems else None,
+        )
+        for item in clients
+    ]
+    if as_json:
+        print_json({"data": results})
+    else:
+        _print_results(
+            [result for result in results if result["error"] is None],
+            "Connected" if is_agreed else "Would connect",
+            as_json,
+            "Nothing was connected.",
+        )
+        for item in clients:
+            if item.name in keys:
+                typer.echo(f"Restart {item.title} if it is running." + (f" {item.note}" if item.note else ""))
+            elif item.name in problems:
+                message = f"{item.title} is not connected: {problems[item.name].message}"
+                typer.secho(safe(message), fg="red", err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _collect_problem(
+    client: Client, clients: Sequence[Client], problems: dict[str, PorticoError]
+) -> Iterator[None]:
+    """Add an error to ``problems``, so that the other clients are connected. Raise it if there is only one client."""
+    try:
+        yield
+    except PorticoError as error:
+        if len(clients) == 1:
+            raise
+        problems[client.name] = error
+    except OSError as error:
+        if len(clients) == 1:
+            raise
+        problems[client.name] = InvalidRequest(
+            f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}.",
+            param="client",
+        )
 
 
 def _write(daemon: Daemon, client: Client, preview: DaemonAccess, archives: dict[str, bytes]) -> str:

@@ -10,6 +10,7 @@ block.github.io/goose/docs (config-files) and goose's declarative_providers.rs, 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,16 +64,31 @@ class ConfigFile:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An editor or agent. ``folder`` exists if it is installed; ``skills`` is its folder for skills, if it has one.
-    ``note`` is what a person has to do in the client.
+    """An editor or agent. It creates ``folder`` at its first start. ``programs`` are the names of its executables.
+
+    ``skills`` is its folder for skills, if it has one. ``note`` is what a person has to do in the client.
     """
 
     name: str
     title: str
     folder: str
+    programs: tuple[str, ...]
     files: tuple[ConfigFile, ...]
     skills: str = ""
     note: str = ""
+
+    def find(self) -> Path | None:
+        """Return the client's folder, a file of its configuration or its program, or ``None`` if it is not installed.
+
+        A client that has never been started has only a program. Programs in a folder ``sbin`` are daemons of the
+        system: OpenZFS has a program ``zed``.
+        """
+        places = [resolve(self.folder), *(config_file.path() for config_file in self.files)]
+        programs = (Path(path) for name in self.programs if (path := shutil.which(name)))
+        return next(
+            (path for path in places if path.exists()),
+            next((path for path in programs if path.parent.name != "sbin"), None),
+        )
 
 
 def resolve(place: str) -> Path:
@@ -285,6 +301,7 @@ _CLIENTS: Final = (
         "claude-code",
         "Claude Code",
         "{claude}",
+        ("claude",),
         (
             ConfigFile(("{claude_state}/.claude.json",), "JSON", _servers("mcpServers", type="http")),
             ConfigFile(("{claude}/settings.json",), "JSON", _claude_model),
@@ -295,6 +312,7 @@ _CLIENTS: Final = (
         "codex",
         "Codex",
         "{codex}",
+        ("codex",),
         (ConfigFile(("{codex}/config.toml",), "TOML", _codex),),
         skills="{home}/.agents/skills",
     ),
@@ -302,6 +320,7 @@ _CLIENTS: Final = (
         "opencode",
         "OpenCode",
         "{config}/opencode",
+        ("opencode",),
         (
             ConfigFile(
                 ("{config}/opencode/opencode.json", "{config}/opencode/opencode.jsonc"), "JSON", _opencode
@@ -313,6 +332,7 @@ _CLIENTS: Final = (
         "zed",
         "Zed",
         "{zed}",
+        ("zed", "zeditor"),
         (ConfigFile(("{zed}/settings.json",), "JSON", _zed),),
         note="Zed keeps the keys of models in the system's keychain: paste the key of 'headers' once, in the "
         "settings of the agent panel.",
@@ -321,6 +341,7 @@ _CLIENTS: Final = (
         "cursor",
         "Cursor",
         "{home}/.cursor",
+        ("cursor", "cursor-agent"),
         (ConfigFile(("{home}/.cursor/mcp.json",), "JSON", _servers("mcpServers")),),
         skills="{home}/.cursor/skills",
     ),
@@ -328,6 +349,7 @@ _CLIENTS: Final = (
         "vscode",
         "VS Code",
         "{vscode}",
+        ("code",),
         (
             ConfigFile(("{vscode}/mcp.json",), "JSON", _servers("servers", type="http")),
             ConfigFile(("{vscode}/chatLanguageModels.json",), "JSON", _vscode_models),
@@ -338,6 +360,7 @@ _CLIENTS: Final = (
         "goose",
         "Goose",
         "{goose}",
+        ("goose",),
         (
             ConfigFile(("{goose}/config.yaml",), "YAML", _goose),
             ConfigFile(("{goose}/custom_providers/custom_portico.json",), "JSON", _goose_models),
@@ -348,6 +371,7 @@ _CLIENTS: Final = (
         "jetbrains",
         "JetBrains (Junie)",
         "{home}/.junie",
+        ("junie",),
         (ConfigFile(("{home}/.junie/mcp/mcp.json",), "JSON", _servers("mcpServers")),),
         skills="{home}/.junie/skills",
     ),
@@ -355,6 +379,7 @@ _CLIENTS: Final = (
         "continue",
         "Continue",
         "{home}/.continue",
+        ("cn",),
         (
             ConfigFile(
                 ("{home}/.continue/config.yaml",),

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -201,13 +202,97 @@ def test_an_invalid_file_stays_and_the_error_names_the_line(
     ],
 )
 def test_wrong_arguments_are_refused(
-    command: Command, home: Path, arguments: tuple[str, ...], error: str
+    command: Command, home: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], error: str
 ) -> None:
+    monkeypatch.setenv("PATH", "")
     done = command("connect", *arguments)
     assert done.code == 1 and error in done.err
 
 
-def test_connect_all_applies_only_to_installed_clients(command: Command, home: Path) -> None:
+def install(folder: Path, program: str) -> Path:
+    """Make a program in a folder of PATH, and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / program
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_connect_all_connects_a_program_that_was_never_started(
+    command: Command, home: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for number, program in enumerate(CLIENTS[name].programs):
+        folder = home.parent / f"bin-{number}"
+        path = install(folder, program)
+        monkeypatch.setenv("PATH", str(folder))
+        [planned] = command("connect", "--all", "--json").json["data"]
+        assert (planned["client"], planned["found"], planned["changed"]) == (name, str(path), False)
+        assert planned["files"] and files_of(home) == {}
+        done = command("connect", "--all", "--yes")
+        assert (done.code, done.err) == (0, "")
+        assert f"Found {CLIENTS[name].title}: {path}" in done.out
+        assert command("connect", name, "--check").code == 0
+        assert command("connect", name, "--remove", "--yes").code == 0
+        assert files_of(home) == {}
+
+
+def test_a_daemon_of_the_system_with_the_name_of_a_client_is_not_connected(
+    command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(home / "usr" / "sbin", "zed")
+    monkeypatch.setenv("PATH", str(home / "usr" / "sbin"))
+    assert "No client is installed" in command("connect", "--all").err
+
+
+def test_connect_all_connects_the_other_clients_if_a_file_is_invalid(
+    command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(home / "bin"))
+    codex = install(home / "bin", "codex")
+    (home / ".cursor").mkdir()
+    (home / ".cursor" / "mcp.json").write_text("{")
+    (home / ".junie").write_text("a file, not a folder")
+    done = command("connect", "--all", "--yes", "--json")
+    results = {result["client"]: result for result in done.json["data"]}
+    assert done.code == 1 and list(results) == ["codex", "cursor", "jetbrains"]
+    assert (results["codex"]["changed"], results["codex"]["found"]) == (True, str(codex))
+    assert "mcp.json is not valid JSON" in results["cursor"]["error"]
+    assert ".junie" in results["jetbrains"]["error"]
+    assert [results[name]["changed"] for name in ("cursor", "jetbrains")] == [False, False]
+    done = command("connect", "--all", "--yes")
+    assert "Connected Codex: " in done.out and "Cursor is not connected: " in done.err
+
+
+INLINE = (
+    '# Mine\nmcp_servers = { files = { command = "npx", args = ["a}"] } } # by hand\n'
+    'model_providers = {}\n\n[tui]\ntheme = "dark"\n'
+)
+
+
+def test_an_inline_table_of_codex_keeps_its_other_entries(command: Command, home: Path) -> None:
+    file = home / ".codex" / "config.toml"
+    file.parent.mkdir()
+    file.write_text(INLINE)
+    for _attempt in range(2):
+        assert command("connect", "codex", "--yes").code == 0
+        document = tomllib.loads(file.read_text())
+        assert list(document["mcp_servers"]) == ["files", "portico"]
+        assert document["mcp_servers"]["files"] == {"command": "npx", "args": ["a}"]}
+        assert document["model_providers"]["portico"]["wire_api"] == "responses"
+        assert command("connect", "codex", "--check").code == 0
+    assert command("connect", "codex", "--remove", "--yes").code == 0
+    assert file.read_text() == INLINE
+    assert command("connect", "codex", "--yes").code == 0
+    file.write_text(file.read_text().replace("# Mine", "# Still mine"))
+    assert command("connect", "codex", "--remove", "--yes").code == 0
+    assert file.read_text() == INLINE.replace("# Mine", "# Still mine")
+
+
+def test_connect_all_applies_only_to_installed_clients(
+    command: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
     (home / ".cursor").mkdir()
     (home / ".junie").mkdir()
     connected = command("connect", "--all", "--yes", "--json").json["data"]
