@@ -112,7 +112,7 @@ main(["serve", "--home", sys.argv[1], "--port", "0", "--quiet", "--offline", "tr
 """A script that runs a daemon until it serves, then prints its modules as JSON, each with its first importer."""
 
 BEFORE_HEALTH = {
-    *("anyio", "click", "cronsim", "httptools", "orjson", "platformdirs", "psutil", "python_multipart"),
+    *("anyio", "click", "cronsim", "httptools", "orjson", "psutil", "python_multipart"),
     *("sniffio", "sqlalchemy", "starlette", "typing_extensions", "uvicorn", "uvloop", "watchfiles", "yaml"),
     *("email", "imaplib", "importlib.metadata", "multiprocessing", "zoneinfo"),
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
 from email import message_from_string
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from portico._installed import how_to_add
 from tests.daemon import ROOT
 
 REQUIREMENTS = ROOT / "requirements"
@@ -139,6 +142,77 @@ def test_the_sdk_alone_depends_on_httpx_alone(wheel: zipfile.ZipFile) -> None:
     requirements = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
     assert [item.name for item in requirements if item.marker is None] == ["httpx"]
     assert metadata["License-Expression"] == "Apache-2.0"
+
+
+WITHOUT_EXTRAS = """
+from importlib.machinery import PathFinder
+
+find_spec = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *more: None if name in {names!r} else find_spec(name, *more)
+"""
+"""A file ``sitecustomize.py`` that hides modules."""
+
+
+def import_names(extra: str) -> set[str]:
+    """Return the modules that an extra installs, with those of the packages that its packages need."""
+    names, packages = set[str](), [requirement.name for requirement in direct(extra)]
+    while packages:
+        name = canonicalize_name(packages.pop())
+        if name not in names:
+            names.add(name)
+            requirements = map(Requirement, requires(name) or ())
+            packages += [
+                item.name
+                for item in requirements
+                if item.marker is None or item.marker.evaluate({"extra": ""})
+            ]
+    return {
+        module
+        for module, owners in packages_distributions().items()
+        if names & set(map(canonicalize_name, owners))
+    }
+
+
+@pytest.fixture
+def with_cli_alone(tmp_path: Path) -> dict[str, str]:
+    """Return an environment in which Python finds only the packages of the extra ``cli``."""
+    project_packages = {"portico", "portico_server", "portico_tui", "pip"}
+    names = (
+        {name for name in packages_distributions() if not name.startswith("_")}
+        - import_names("cli")
+        - project_packages
+    )
+    assert {"starlette", "sqlalchemy", "textual"} <= names and {"typer", "httpx", "yaml"}.isdisjoint(names)
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_EXTRAS.format(names=names), encoding="utf-8")
+    return {**os.environ, "PYTHONPATH": str(tmp_path), "PORTICO_URL": "http://127.0.0.1:9"}
+
+
+def test_every_command_can_be_loaded_with_the_extra_cli_alone(with_cli_alone: dict[str, str]) -> None:
+    modules = [f"portico.cli.{path.stem}" for path in (ROOT / "client" / "portico" / "cli").glob("*.py")]
+    code = f"import importlib\nfor name in {modules!r}: importlib.import_module(name)"
+    done = subprocess.run([sys.executable, "-c", code], env=with_cli_alone, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (("up",), "server"),
+        (("settings",), "server"),
+        (("backup", "archive", "--home", "."), "server"),
+        (("restore", "archive"), "server"),
+        (("vacuum", "--home", "."), "server"),
+        (("tui",), "tui"),
+        (("agent-server",), "acp"),
+    ],
+)
+def test_a_command_that_needs_an_extra_says_how_to_add_it(
+    with_cli_alone: dict[str, str], arguments: tuple[str, ...], extra: str
+) -> None:
+    command = [str(Path(sys.executable).with_name("portico")), *arguments]
+    done = subprocess.run(command, env=with_cli_alone, capture_output=True, text=True)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.endswith(f"{how_to_add(extra)}\n")
 
 
 def test_the_versions_agree() -> None:

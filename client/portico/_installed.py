@@ -12,6 +12,7 @@ import shlex
 import sys
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,8 +22,16 @@ IMAGE_MARK = ".portico-image"
 _BY_SCRIPT = ("cli", "server", "pdf", "realtime", "tui")
 """Extras that the script ``scripts/install`` of a checkout can install."""
 
+_MODULES = {"server": ("portico_server", "starlette"), "tui": ("portico_tui", "textual")}
+"""Modules of an extra: our own, which every wheel contains, and one that comes with the extra."""
+
 _EXTRA = re.compile(r"""extra\s*==\s*["']([A-Za-z0-9._-]+)["']""")
 _OURS = re.compile(r"^portico\[([A-Za-z0-9._,-]+)\]$")
+
+
+def is_installed(extra: str) -> bool:
+    """Return whether the extra ``server`` or ``tui`` is installed."""
+    return all(find_spec(module) is not None for module in _MODULES[extra])
 
 
 def how_to_add(extra: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Generic, TypeVar, Unpack, cast, overload
 import httpx
 
 from portico._bodies import Bodies
+from portico._home import running_url
 from portico._read import error_body, read
 from portico._request import Options, Upload
 from portico._sign_ins import SignInAuth
@@ -53,11 +54,11 @@ class Address:
     @classmethod
     def of(cls, url: str | None = None, key: str | None = None) -> Address:
         """Create an address from the arguments, or else from ``PORTICO_URL`` and ``PORTICO_API_KEY``. The default is
-        the daemon on this machine.
+        the daemon that runs on this user's home folder, or else `DEFAULT_URL`.
 
         An empty key means no key. Without a key, the sign-in that ``portico login`` stored for that daemon is used.
         """
-        raw = (url or os.environ.get("PORTICO_URL") or DEFAULT_URL).strip()
+        raw = (url or os.environ.get("PORTICO_URL") or running_url() or DEFAULT_URL).strip()
         if "://" not in raw:
             raw = f"http://{raw}"
         try:
@@ -165,23 +166,24 @@ def _result(response: httpx.Response, kind: type[T] | None, key: str = "") -> T 
 
 @contextlib.contextmanager
 def _translated(address: Address, timeout: float) -> Iterator[None]:
-    """Convert httpx's errors to Portico's errors."""
+    """Convert httpx's errors to Portico's errors, without their long tracebacks: the messages contain the reasons."""
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         advice = "start it with `portico up`" if address.loopback else "check the URL and the network"
-        raise ConnectionFailed(f"No Portico daemon responds at {address.url}; {advice}.") from error
+        reason = "" if address.loopback or not str(error) else f" ({error})"
+        raise ConnectionFailed(f"No Portico daemon responds at {address.url}{reason}; {advice}.") from None
     except httpx.TimeoutException as error:
         limit = (
             error.request.extensions.get("timeout", {}).get("read") or timeout
         )  # the timeout of this request
         raise DeadlineExceeded(
             f"The daemon at {address.url} sent nothing for too long (limit {limit:g} s)."
-        ) from error
+        ) from None
     except httpx.TransportError as error:
         raise ConnectionLost(
             f"The connection to {address.url} was lost: {str(error) or 'no reason given'}."
-        ) from error
+        ) from None
 
 
 def _may_retry(method: str, error: httpx.TransportError, attempt: int) -> bool:

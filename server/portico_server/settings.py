@@ -11,8 +11,7 @@ from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from platformdirs import user_data_path
-
+from portico._home import default_home
 from portico.schemas.daemon import Setting
 from portico.wire import UNSUPPORTED, Unsupported
 from portico_server.core.dataclass import dataclass
@@ -554,7 +553,7 @@ def load(
         )
         origins[item.name] = origin
     if origins["home"] == "default":
-        values["home"] = user_data_path("portico", appauthor=False)
+        values["home"] = default_home()
     values["home"] = values["home"].expanduser().absolute()
     values["files"] = _files(values["files"], values["home"])
     if values["models_bucket"]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from platformdirs import user_data_path
 
 import portico
 from portico import AsyncClient, Client
+from portico._home import home_folder
 from portico._transport import Address
 from portico.errors import from_body
 from portico.wire import ErrorBody
+from portico_server.settings import load
 
 Handler = Callable[[httpx.Request], httpx.Response]
 Ask = Callable[[Handler, str], Any]
@@ -101,6 +107,30 @@ def test_a_refused_local_connection_suggests_the_up_command() -> None:
         pytest.raises(portico.ConnectionFailed, match="start it with `portico up`"),
     ):
         client.health()
+
+
+@both
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (httpx.ConnectError, portico.ConnectionFailed),
+        (httpx.ConnectTimeout, portico.ConnectionFailed),
+        (httpx.ReadTimeout, portico.DeadlineExceeded),
+        (httpx.WriteError, portico.ConnectionLost),
+    ],
+)
+@pytest.mark.parametrize("operation", ["add", "chat"])
+async def test_a_failed_connection_is_one_error_that_contains_the_reason(
+    ask: Any, error: type[httpx.TransportError], kind: type[portico.PorticoError], operation: str
+) -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise error("certificate has expired", request=request)
+
+    with pytest.raises(kind) as caught:
+        await ask(fail, operation)
+    printed = "".join(traceback.format_exception(caught.value))
+    assert printed.count("Traceback") == 1 and "httpx." not in printed
+    assert "certificate has expired" in printed or kind is portico.DeadlineExceeded
 
 
 @both
@@ -249,9 +279,10 @@ def test_the_key_is_sent_and_the_url_of_openai_clients_works() -> None:
     assert requests[0].headers["authorization"] == "Bearer pk-1"
 
 
-def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PORTICO_URL", raising=False)
     monkeypatch.delenv("PORTICO_API_KEY", raising=False)
+    monkeypatch.setenv("PORTICO_HOME", str(tmp_path))
     assert Address.of() == Address("http://127.0.0.1:8642", None)
     monkeypatch.setenv("PORTICO_URL", "https://host/")
     monkeypatch.setenv("PORTICO_API_KEY", "pk-2")
@@ -261,6 +292,49 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     )  # an empty key is no key, whatever the environment holds
     assert Address.of("http://[::1]:1", "pk-3") == Address("http://[::1]:1", "pk-3")
     assert Address.of("http://[::1]:1").loopback
+
+
+NO_PROCESS = 2**22 + 1
+"""More than the largest process id of Linux."""
+
+
+@pytest.mark.parametrize(
+    ("content", "url"),
+    [
+        ('{"pid": OWN, "url": "http://127.0.0.1:4711"}', "http://127.0.0.1:4711"),
+        ('{"pid": NO_PROCESS, "url": "http://127.0.0.1:4711"}', "http://127.0.0.1:8642"),
+        ('{"url": "http://127.0.0.1:4711"}', "http://127.0.0.1:4711"),
+        ("{", "http://127.0.0.1:8642"),
+        ("[]", "http://127.0.0.1:8642"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_client_without_a_url_uses_the_daemon_that_runs_on_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: type[Client | AsyncClient],
+    content: str,
+    url: str,
+) -> None:
+    monkeypatch.delenv("PORTICO_URL", raising=False)
+    monkeypatch.setenv("PORTICO_HOME", str(tmp_path))
+    content = content.replace("OWN", str(os.getpid())).replace("NO_PROCESS", str(NO_PROCESS))
+    (tmp_path / "daemon.json").write_text(content)
+    assert kind().url == url
+    assert kind("http://host").url == "http://host"
+    monkeypatch.setenv("PORTICO_URL", "http://other")
+    assert kind().url == "http://other"
+
+
+@pytest.mark.parametrize("data", [None, "", "/srv/data"])
+def test_the_default_home_is_the_data_folder_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, data: str | None
+) -> None:
+    monkeypatch.delenv("PORTICO_HOME", raising=False)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    if data is not None:
+        monkeypatch.setenv("XDG_DATA_HOME", data)
+    assert home_folder() == load().settings.home == user_data_path("portico", appauthor=False)
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host:port", "http://a b"])

@@ -62,8 +62,9 @@ from portico.schemas.search import Found, Ranker
 class Client:
     """A blocking client for a Portico daemon.
 
-    ``url`` defaults to ``PORTICO_URL``, then ``http://127.0.0.1:8642``. ``key`` defaults to ``PORTICO_API_KEY``, then
-    to the sign-in that ``portico login`` created for that daemon. ``timeout`` is the maximum number of seconds without
+    ``url`` defaults to ``PORTICO_URL``, then to the daemon that runs on this user's home folder, then to
+    ``http://127.0.0.1:8642``. ``key`` defaults to ``PORTICO_API_KEY``, then to the sign-in that ``portico login``
+    created for that daemon. ``timeout`` is the maximum number of seconds without
     data in a call that runs a model. Every call raises a `PorticoError` on failure. Close the client, or use it as a
     context manager. ``transport`` replaces the network, for tests.
 

@@ -51,8 +51,8 @@ class DaemonClients:
 
     @classmethod
     def of(cls, client: Client | AsyncClient | None) -> DaemonClients:
-        """Return the clients for the daemon that ``client`` uses. If ``client`` is ``None``, use the daemon at
-        ``PORTICO_URL``, with ``PORTICO_API_KEY``.
+        """Return the clients for the daemon that ``client`` uses. If ``client`` is ``None``, use the daemon that
+        `Client` uses by default.
         """
         address = Address.of() if client is None else client._transport.address
         with _DAEMONS_LOCK:

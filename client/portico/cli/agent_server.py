@@ -31,5 +31,5 @@ async def _serve(connection: Invocation, agent: str | None) -> None:
     from portico._agent_server import serve
     from portico.client import AsyncClient
 
-    async with AsyncClient(connection.address(), connection.key) as client:
+    async with AsyncClient(connection.url, connection.key) as client:
         await serve(client, agent)

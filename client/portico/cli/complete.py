@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from portico.cli.session import Invocation
 from portico.errors import PorticoError
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def _names(incomplete: str, of: Callable[[Client], Iterable[str]]) -> list[str]:
     from portico.client import Client
 
     try:
-        with Client(Invocation().address(), timeout=TIMEOUT_S) as client:
+        with Client(timeout=TIMEOUT_S) as client:
             return [name for name in of(client) if name.startswith(incomplete)]
     except PorticoError:
         return []

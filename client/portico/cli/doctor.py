@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from portico._installed import how_to_add
+from portico._installed import how_to_add, is_installed
 from portico.cli.progress import Spinner
 from portico.cli.render import amount, print_json, print_rows
 from portico.cli.session import AsJson, connected, local_settings, run_module
@@ -61,7 +61,7 @@ def examine(context: typer.Context, *, network: bool) -> Iterator[Diagnosis]:
     yield from _extras()
     yield from proxy_findings(os.environ)
     daemon, *problems = _daemon(context)
-    if find_spec("portico_server") is not None:
+    if is_installed("server"):
         yield from _home(daemon_runs=daemon.state == "ok")
     yield daemon
     yield from problems
@@ -96,12 +96,11 @@ def proxy_findings(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
 
 
 def _extras() -> Iterator[Diagnosis]:
-    parts = {"server": "portico_server", "tui": "textual"}
-    for extra, module in parts.items():
-        if find_spec(module) is None:
-            yield Diagnosis(f"extra {extra}", "warn", f"not installed: {how_to_add(extra)}")
-        else:
+    for extra in ("server", "tui"):
+        if is_installed(extra):
             yield Diagnosis(f"extra {extra}", "ok", "installed")
+        else:
+            yield Diagnosis(f"extra {extra}", "warn", f"not installed: {how_to_add(extra)}")
     engine = (
         "rapidocr" if find_spec("rapidocr") is not None else "tesseract" if shutil.which("tesseract") else ""
     )

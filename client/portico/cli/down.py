@@ -10,8 +10,9 @@ from types import FrameType
 
 import typer
 
+from portico._home import home_folder
 from portico.cli.nouns import print_outcome
-from portico.cli.session import AsJson, Invocation, connected, home_folder, invocation
+from portico.cli.session import AsJson, Invocation, connected, invocation
 from portico.errors import Conflict, DeadlineExceeded
 from portico.schemas.daemon import Status
 
@@ -40,12 +41,7 @@ def _check_ours(connection: Invocation, status: Status) -> None:
     """
     home = home_folder()
     configured_url = connection.url or os.environ.get("PORTICO_URL")
-    if (
-        not configured_url
-        and home is not None
-        and status.home
-        and Path(status.home).resolve() != home.resolve()
-    ):
+    if not configured_url and status.home and Path(status.home).resolve() != home.resolve():
         raise Conflict(
             f"No Portico daemon runs on the home folder {home}. The daemon at {status.url} uses "
             f"{status.home}; to stop it: portico --url {status.url} down"

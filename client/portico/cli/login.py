@@ -42,7 +42,7 @@ def login(
         from portico import _issuer, _sign_ins
         from portico._transport import Address
 
-    url = Address.of(invocation(context).address(), "").url
+    url = Address.of(invocation(context).url, "").url
     place = _sign_ins.place_of(url)
     _issuer.require_private(url)
     whoami = _signed_in(place)

@@ -23,7 +23,7 @@ def logout(context: typer.Context, as_json: AsJson = False) -> None:
         from portico import _issuer, _sign_ins
         from portico._transport import Address
 
-    place = _sign_ins.place_of(Address.of(invocation(context).address(), "").url)
+    place = _sign_ins.place_of(Address.of(invocation(context).url, "").url)
     with _sign_ins.hold_lock():
         sign_in = _sign_ins.read_sign_ins().get(place)
         if sign_in is not None:

@@ -55,7 +55,7 @@ def mcp(context: typer.Context) -> None:
     from portico._transport import Address
 
     connection = invocation(context)
-    bridge = Bridge(Address.of(connection.address(), connection.key), _write)
+    bridge = Bridge(Address.of(connection.url, connection.key), _write)
     try:
         asyncio.run(bridge.run(_lines(sys.stdin.fileno())))
     except* BrokenPipeError:

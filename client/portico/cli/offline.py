@@ -15,9 +15,10 @@ from typing import Any
 
 import typer
 
+from portico._home import home_folder, note
 from portico.cli.progress import Spinner
 from portico.cli.render import amount
-from portico.cli.session import Invocation, daemon_command, home_folder, invocation, note
+from portico.cli.session import Invocation, daemon_command, invocation
 from portico.client import Client
 from portico.errors import ConnectionFailed, PorticoError, from_body
 from portico.wire import ErrorBody
@@ -48,8 +49,6 @@ def serving(context: typer.Context, home: Path | None) -> Iterator[Client | None
 
 def _on(home: Path | None, connection: Invocation) -> Invocation | None:
     folder = home or home_folder()
-    if folder is None:
-        return connection
     daemon_note = note(folder)
     if daemon_note is not None and _runs(daemon_note["url"], connection.key, folder):
         return Invocation(daemon_note["url"], connection.key)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,14 +37,6 @@ class Invocation:
 
     url: str | None = None
     key: str | None = None
-
-    def address(self) -> str | None:
-        """Return the given URL, or else the URL of the daemon running on this user's home folder, if any."""
-        if self.url or os.environ.get("PORTICO_URL"):
-            return self.url
-        home = home_folder()
-        running = note(home) if home else None
-        return running["url"] if running else None
 
 
 def invocation(context: typer.Context) -> Invocation:
@@ -94,33 +84,8 @@ def connected(context: typer.Context) -> Iterator[Client]:
         from portico import Client
 
     connection = invocation(context)
-    with Client(connection.address(), connection.key) as client:
+    with Client(connection.url, connection.key) as client:
         yield client
-
-
-def home_folder() -> Path | None:
-    """Return the daemon's home folder, or ``None`` if only the daemon could tell."""
-    home = os.environ.get("PORTICO_HOME")
-    if home:
-        return Path(home).expanduser().absolute()
-    if find_spec("platformdirs") is None:
-        return None
-    from platformdirs import user_data_path  # installed with the daemon
-
-    return user_data_path("portico", appauthor=False)
-
-
-def note(home: Path) -> dict[str, Any] | None:
-    """Return ``{"pid", "url"}`` from the file that a daemon leaves in ``home`` when it starts, or ``None``. The daemon
-    may have been killed since.
-    """
-    try:
-        document = json.loads((home / "daemon.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(document, dict) or not isinstance(document.get("url"), str):
-        return None
-    return document
 
 
 def daemon_command(*arguments: str) -> list[str]:
@@ -130,9 +95,9 @@ def daemon_command(*arguments: str) -> list[str]:
 
 def run_server_module(name: str, *arguments: str) -> list[str]:
     """Return the command line that runs a module of the daemon's package, or the daemon itself if ``name`` is empty."""
-    if find_spec("portico_server") is None:
-        from portico._installed import how_to_add
+    from portico._installed import how_to_add, is_installed
 
+    if not is_installed("server"):
         raise InvalidRequest(f"The daemon is not installed on this machine: {how_to_add('server')}")
     return run_module(f"portico_server.{name}" if name else "portico_server", *arguments)
 

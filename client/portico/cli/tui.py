@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 
 import typer
 
@@ -16,9 +15,9 @@ app = typer.Typer()
 @app.command(epilog="Example: portico tui")
 def tui(context: typer.Context) -> None:
     """Open the terminal UI, which has a screen for each resource of the daemon."""
-    if find_spec("textual") is None or find_spec("portico_tui") is None:
-        from portico._installed import how_to_add
+    from portico._installed import how_to_add, is_installed
 
+    if not is_installed("tui"):
         raise InvalidRequest(f"The terminal UI needs the extra 'tui': {how_to_add('tui')}")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InvalidRequest(
@@ -27,4 +26,4 @@ def tui(context: typer.Context) -> None:
     from portico_tui.app import run
 
     connection = invocation(context)
-    run(connection.address(), connection.key)
+    run(connection.url, connection.key)

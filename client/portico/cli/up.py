@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import typer
 
+from portico._home import note
 from portico.cli.render import safe
-from portico.cli.session import AsJson, daemon_command, invocation, local_settings, note, until_exit
+from portico.cli.session import AsJson, daemon_command, invocation, local_settings, until_exit
 from portico.errors import InvalidRequest, PorticoError, from_body
 from portico.wire import ErrorBody
 

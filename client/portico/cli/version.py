@@ -22,7 +22,7 @@ def version(context: typer.Context, as_json: AsJson = False) -> None:
 
     connection = invocation(context)
     try:
-        transport = Transport(Address.of(connection.address(), connection.key), TIMEOUT_S)
+        transport = Transport(Address.of(connection.url, connection.key), TIMEOUT_S)
         try:
             daemon = str(transport.request("GET", "/health", dict[str, Any]).get("version", ""))
         finally:

@@ -18,7 +18,7 @@ from tests.server.models.hubs import Hub, serving, tiny_model
 from tests.server.models.model_files import tiny_bert
 
 from portico import Client
-from portico.cli.session import note
+from portico._home import note
 from portico_server.models.hardware import this_machine
 from portico_server.models.known_models import recommend
 from portico_server.models.sources import parse_source
