@@ -53,7 +53,11 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Dae
     home = tmp_path_factory.mktemp("ollama")
     models = [
         {"name": "echo", "source": "fake://", "aliases": ["default"]},
-        {"name": "clever", "source": "fake://", "parameters": {"script": {"replies": REPLIES}}},
+        {
+            "name": "clever",
+            "source": "fake://",
+            "parameters": {"script": {"replies": REPLIES}, "vision": True},
+        },
         {"name": "vectors", "source": "fake://", "task": "embedding", "parameters": {"dimensions": 8}},
     ]
     (home / "ollama.yaml").write_text(json.dumps({"models": models, "keys": KEYS}), encoding="utf-8")
@@ -178,10 +182,10 @@ def test_a_prompt_is_completed_and_unsupported_fields_are_refused(client: Client
 
 
 def test_pictures_are_passed_on_and_others_refused(client: Client) -> None:
-    assert client.generate("echo", "see", images=[PIXEL]).done
-    assert client.chat("echo", messages=[{"role": "user", "content": "see", "images": [PIXEL]}]).done
+    assert client.generate("clever", "see", images=[PIXEL]).done
+    assert client.chat("clever", messages=[{"role": "user", "content": "see", "images": [PIXEL]}]).done
     with pytest.raises(ResponseError, match=r"images\[0\]"):
-        client.generate("echo", "see", images=[b"no picture"])
+        client.generate("clever", "see", images=[b"no picture"])
 
 
 def test_without_a_prompt_a_model_is_loaded_or_unloaded(
