@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from portico.wire import Passage
+from portico.wire import AnswerClaim, Evidence, Passage
 from portico_server.core.context import Context
 from portico_server.core.request import (
     Message,
@@ -89,3 +89,28 @@ async def guard_passages(
             continue
         passed_passages.append(passage if text == passage.text else replace(passage, text=text))
     return tuple(passed_passages)
+
+
+async def guard_claims(
+    claims: Iterable[AnswerClaim], guards: Guards, context: Context
+) -> tuple[AnswerClaim, ...]:
+    """Return the claims of an answer with the quotations that the guards let pass, as passages and as an answer.
+
+    Evidence with a blocked quotation is left out.
+    """
+    return tuple(
+        [
+            replace(claim, evidence=tuple([evidence async for evidence in _guarded(claim, guards, context)]))
+            for claim in claims
+        ]
+    )
+
+
+async def _guarded(claim: AnswerClaim, guards: Guards, context: Context) -> AsyncIterator[Evidence]:
+    for evidence in claim.evidence:
+        try:
+            texts = await guards.texts([evidence.quote], "tool_results", context)
+            texts = await guards.texts(texts, "output", context)
+        except ContentBlocked:
+            continue
+        yield evidence if texts == [evidence.quote] else replace(evidence, quote=texts[0])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from portico.wire import Cited, Delta, Event, ToolCalled, ToolReturned, Usage
+from portico.wire import Cited, Claimed, Delta, Event, ToolCalled, ToolReturned, Usage
 from portico_server.core.attached_files import ReadsFiles
 from portico_server.core.context import Context, ContextWithin
 from portico_server.core.media import Draw, Speak, Transcription, holds_files
@@ -29,6 +29,7 @@ from portico_server.core.servable import Card, Servable
 from portico_server.features.guards.call_guards import Guards
 from portico_server.features.guards.fields import (
     CONTENT_FILTER,
+    guard_claims,
     guard_fields,
     guard_messages,
     guard_passages,
@@ -128,12 +129,18 @@ class GuardedServable:
                 try:
                     content = (await texts([result.content], "output", context))[0]
                 except ContentBlocked as error:
-                    return replace(result, content=error.message, finish_reason=CONTENT_FILTER, tool_calls=())
+                    return ChatReply(error.message, CONTENT_FILTER, usage=result.usage, model=result.model)
                 calls = [
                     replace(call, arguments=(await texts([call.arguments], "tool_arguments", context))[0])
                     for call in result.tool_calls
                 ]
-                return replace(result, content=content, tool_calls=tuple(calls))
+                return replace(
+                    result,
+                    content=content,
+                    tool_calls=tuple(calls),
+                    citations=await guard_passages(result.citations, self.guards, context),
+                    claims=await guard_claims(result.claims, self.guards, context),
+                )
             case AppOutput():
                 return replace(result, value=await value(result.value, "output", context))
             case ToolResult():
@@ -187,6 +194,9 @@ class _GuardedContext(ContextWithin):
                 passages = await guard_passages(event.passages, self._guards, self._outer)
                 nearest = await guard_passages(event.nearest, self._guards, self._outer)
                 event = replace(event, passages=passages, nearest=nearest)
+            case Claimed():
+                (claim,) = await guard_claims([event.claim], self._guards, self._outer)
+                event = replace(event, claim=claim)
             case ToolCalled():
                 (arguments,) = await self._guards.texts([event.arguments], "tool_arguments", self._outer)
                 event = replace(event, arguments=arguments)

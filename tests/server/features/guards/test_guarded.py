@@ -14,7 +14,7 @@ from openai import AsyncOpenAI, BadRequestError, InternalServerError
 from tests.api_server import ApiServer, RelayModel, api_server
 from tests.server.features.readers.documents import pdf
 
-from portico.wire import Event, GuardHit, Passage
+from portico.wire import AnswerClaim, Cited, Claimed, Delta, Event, Evidence, GuardHit, Passage, Place
 from portico_server import config
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
@@ -403,6 +403,43 @@ async def test_tools_stores_and_apps_are_guarded(tmp_path: Path) -> None:
         )
         set_guards(services, [])
         assert await services.registry.resolve("helper", LOCAL) is services.registry.get("helper")
+
+
+class Answering:
+    """An app whose answer cites a passage and quotes it as the evidence of a claim."""
+
+    def __init__(self, card: Card, text: str) -> None:
+        self.card = card
+        self.text = text
+
+    async def call(self, request: Request, context: Any) -> Result:
+        evidence = Evidence(1, "f", "f.md", Place(), self.text, 0, len(self.text))
+        claim = AnswerClaim(0, 4, supported=True, evidence=(evidence,))
+        passages = (Passage(1, 0.5, self.text, "f", "f.md"),)
+        await context.emit(Cited(passages))
+        await context.emit(Delta("Yes."))
+        await context.emit(Claimed(claim))
+        return ChatReply("Yes.", "stop", citations=passages, claims=(claim,))
+
+
+@pytest.mark.parametrize("place", ["output", "tool_results"])
+@pytest.mark.parametrize("action", ["mask", "block"])
+async def test_the_evidence_of_an_answer_is_guarded(tmp_path: Path, place: str, action: str) -> None:
+    async with api_server(tmp_path) as daemon:
+        daemon.add(Answering(Card("helper", "app", id="app_1", capabilities=frozenset({"chat"})), CARD))
+        set_guards(daemon.services, [guard(action, where=[place])])
+        run = await daemon.services.runner.start("chat", "helper", Chat(tuple(messages("Hi"))), LOCAL)
+        reply = await daemon.services.runner.wait(run)
+        assert isinstance(reply, ChatReply) and reply.content == "Yes."
+        shown_quotes = ["[CARD]"] if action == "mask" else []
+        claims = [*reply.claims, *(event.claim for event in run.log.kept if isinstance(event, Claimed))]
+        assert [[evidence.quote for evidence in claim.evidence] for claim in claims] == [shown_quotes] * 2
+        cited_passages = [
+            reply.citations,
+            *(event.passages for event in run.log.kept if isinstance(event, Cited)),
+        ]
+        passages = [CARD] if place == "output" else shown_quotes
+        assert [[passage.text for passage in group] for group in cited_passages] == [passages] * 2
 
 
 async def test_a_guarded_app_that_calls_itself_is_refused_as_too_deep(tmp_path: Path) -> None:
