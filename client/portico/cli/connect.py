@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from portico import Client as Daemon
     from portico.connect.clients import Client, DaemonAccess
     from portico.connect.connection import ConfigChange
+    from portico.schemas.keys import NewKey
 
 app = typer.Typer()
 
@@ -26,6 +27,8 @@ SCOPES = ("chat", "models:read", "stores:*:read", "apps:*:call", "tools:*:call")
 """Scopes of the key of a client."""
 
 _PLACEHOLDER = "pk-…"
+_FIND_TOOLS = "find_tools"
+"""The tool that is listed instead of many tools."""
 
 
 @app.command(epilog="Example: portico connect opencode --yes")
@@ -94,7 +97,9 @@ def _write_bundle(context: typer.Context, file: Path, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(file), "url": url})
     else:
-        typer.echo(f"Wrote {file}. Open it in the assistant, and give it a key: portico keys add NAME")
+        typer.echo(
+            f"Wrote {file}. Open it in the assistant, and give it a key: portico keys create --name NAME"
+        )
 
 
 def _find_clients(name: str | None, *, every: bool, needs_connection: bool) -> list[Client]:
@@ -157,10 +162,12 @@ def _connect(
         is_agreed = bool(plans) and _agrees(
             f"Connect {titles} to {daemon.url}?", changes, yes=yes, quiet=as_json
         )
-        keys: dict[str, str] = {}
+        keys: dict[str, NewKey] = {}
+        tools: dict[str, list[str] | None] = {}
         for item, _, _ in plans if is_agreed else ():
             with _collect_problem(item, clients, problems):
                 keys[item.name] = _write(daemon, item, preview, archives)
+                tools[item.name] = _tools_of(daemon.url, keys[item.name])
         url = daemon.url
     files_by_client = {item.name: [*files, *skills] for item, files, skills in plans}
     results = [
@@ -169,7 +176,8 @@ def _connect(
             files_by_client.get(item.name, []),
             item.name in keys,
             url=url,
-            key=keys.get(item.name),
+            key=keys[item.name].id if item.name in keys else None,
+            tools=tools.get(item.name),
             found=str(locations[item.name]) if locations[item.name] else None,
             error=problems[item.name].message if item.name in problems else None,
         )
@@ -186,6 +194,8 @@ def _connect(
         )
         for item in clients:
             if item.name in keys:
+                if (tool_names := tools.get(item.name)) is not None:
+                    typer.echo(_tools_sentence(item.title, tool_names))
                 typer.echo(f"Restart {item.title} if it is running." + (f" {item.note}" if item.note else ""))
             elif item.name in problems:
                 message = f"{item.title} is not connected: {problems[item.name].message}"
@@ -214,8 +224,28 @@ def _collect_problem(
         )
 
 
-def _write(daemon: Daemon, client: Client, preview: DaemonAccess, archives: dict[str, bytes]) -> str:
-    """Connect a client with a new key, and revoke the key of its former connection. Return the id of the key."""
+def _tools_of(url: str, key: NewKey) -> list[str] | None:
+    """Return the names of the tools that a client gets over MCP, or ``None`` after printing why they are unknown."""
+    from portico._transport import Address
+    from portico.connect.tool_list import listed_tools
+
+    try:
+        return listed_tools(Address.of(url, key.key))
+    except PorticoError as error:
+        typer.secho(safe(f"The tools could not be counted: {error.message}"), fg="yellow", err=True)
+        return None
+
+
+def _tools_sentence(title: str, tools: Sequence[str]) -> str:
+    """Return a sentence that says how many tools a client gets."""
+    count = f"{len(tools)} tool{'' if len(tools) == 1 else 's'}"
+    if _FIND_TOOLS in tools:
+        return f"{title} sees {count} over MCP; '{_FIND_TOOLS}' finds the others."
+    return f"{title} sees {count} over MCP."
+
+
+def _write(daemon: Daemon, client: Client, preview: DaemonAccess, archives: dict[str, bytes]) -> NewKey:
+    """Connect a client with a new key, and revoke the key of its former connection. Return the key."""
     from dataclasses import replace
 
     from portico.connect import connection
@@ -231,7 +261,7 @@ def _write(daemon: Daemon, client: Client, preview: DaemonAccess, archives: dict
         raise
     if former is not None and former.url == daemon.url:
         _revoke(daemon, former.key_id)
-    return key.id
+    return key
 
 
 def _remove(context: typer.Context, clients: Sequence[Client], *, yes: bool, as_json: bool) -> None:

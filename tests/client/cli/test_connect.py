@@ -17,7 +17,7 @@ from mcp import Client as McpClient
 from mcp import StdioServerParameters
 from tests.client.cli.conftest import Command
 from tests.client.cli.terminal import Terminal
-from tests.daemon import Daemon
+from tests.daemon import Daemon, running
 
 from portico import Client
 from portico.connect.clients import CLIENTS, resolve
@@ -120,6 +120,20 @@ def test_a_person_at_a_terminal_is_asked(command: Command, daemon: Daemon, home:
     terminal.until("Connected Cursor")
     assert terminal.process.wait(60) == 0 and ".cursor/mcp.json" in files_of(home)
     assert command("connect", "cursor", "--remove", "--yes").code == 0
+
+
+def test_connect_says_how_many_tools_the_client_sees(command: Command, home: Path, tmp_path: Path) -> None:
+    [result] = command("connect", "cursor", "--yes", "--json").json["data"]
+    assert {"calculator", "ask_model"} < set(result["tools"])
+    assert (
+        f"Cursor sees {len(result['tools'])} tools over MCP.\n" in command("connect", "cursor", "--yes").out
+    )
+    assert command("connect", "cursor", "--remove", "--yes").code == 0
+    with running(tmp_path / "searched", env={"PORTICO_MCP_TOOL_SEARCH": "3"}) as searched:
+        done = command("--url", searched.url, "connect", "cursor", "--yes")
+        assert (done.code, done.err) == (0, "")
+        assert " tools over MCP; 'find_tools' finds the others.\n" in done.out
+        assert command("--url", searched.url, "connect", "cursor", "--remove", "--yes").code == 0
 
 
 MINE = '{\n  // Mine\n  "mcpServers": {"files": {"command": "npx",},},\n}\n'
