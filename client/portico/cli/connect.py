@@ -98,7 +98,8 @@ def _write_bundle(context: typer.Context, file: Path, as_json: bool) -> None:
         print_json({"file": str(file), "url": url})
     else:
         typer.echo(
-            f"Wrote {file}. Open it in the assistant, and give it a key: portico keys create --name NAME"
+            f"Wrote {file}. Open it in the assistant, and give it a key: portico keys create --name NAME "
+            "--scope 'tools:*:call' --scope 'stores:*:read'"
         )
 
 
