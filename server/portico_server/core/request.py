@@ -162,7 +162,7 @@ class Tokenize:
     Exactly one of ``prompt`` and ``messages`` is set. ``special`` sets whether to add special tokens, such as the
     token at the start of a text; with ``None``, they are added as in a normal call of the model. With ``generation``,
     a conversation ends with the tokens that start the model's answer. With ``texts``, the result includes the text of
-    each token. ``tools``, in OpenAI's format, are the tools of the conversation.
+    each token. ``options`` are the options of the conversation, as in `Chat`: tools, for example, add to the prompt.
     """
 
     prompt: str | None = None
@@ -170,7 +170,7 @@ class Tokenize:
     special: bool | None = None
     generation: bool = True
     texts: bool = False
-    tools: tuple[Mapping[str, Any], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from portico_server.core.request import Chat, ChatReply, Tokenize, TokenizedText
 from portico_server.core.servable import Relays, relays
 from portico_server.features.anthropic import answer
 from portico_server.features.anthropic.answer import Head
-from portico_server.features.anthropic.conversation import Target, messages_of
-from portico_server.features.anthropic.request import COUNTED, chat_of, require_supported, tools_of
+from portico_server.features.anthropic.conversation import Target
+from portico_server.features.anthropic.request import COUNTED, chat_of, prompt_of
 from portico_server.features.anthropic.stream import PING, Stream
 from portico_server.runs.run import Run
 
@@ -56,9 +56,8 @@ async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
     servable = await find(services, name, "chat/completions", caller_of(exchange))
     target = Target.of(servable.card)
     COUNTED.check(body)
-    require_supported(body, target)
-    messages = messages_of(body, target)
-    tools = tools_of(body, target).get("tools", ())
+    options = prompt_of(body, target)
+    messages = options.pop("messages")
     if not relays(servable):
         raise InvalidRequest(
             f"'{name}' is an app and has no tokenizer; count the tokens with the app's model.",
@@ -67,7 +66,7 @@ async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
         )
     with Presence(exchange):
         tokenized = await services.runner.call(
-            "tokenize", name, Tokenize(messages=tuple(messages), tools=tuple(tools)), caller_of(exchange)
+            "tokenize", name, Tokenize(messages=tuple(messages), options=options), caller_of(exchange)
         )
     if not isinstance(tokenized, TokenizedText):
         raise PorticoError(f"'{name}' did not answer the request with a token count.")

@@ -65,6 +65,9 @@ COUNTED: Final = RequestBody(
         "mcp_servers": fields.items(
             fields.mapping({"name": fields.text()}), "a list of MCP servers", max_items=MAX_TOOLS
         ),
+        "thinking": fields.mapping(),
+        "output_config": fields.mapping({"format": fields.mapping()}),
+        "output_format": fields.mapping().annotate(deprecated=True),
     },
     example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},
 )
@@ -83,9 +86,6 @@ CREATED: Final = RequestBody(
         "temperature": _SHARE,
         "top_p": _SHARE,
         "top_k": fields.integer(0, expectation="a whole number", limits="at least 0"),
-        "thinking": fields.mapping(),
-        "output_config": fields.mapping({"format": fields.mapping()}),
-        "output_format": fields.mapping().annotate(deprecated=True),
         "metadata": fields.any_value(description="For Anthropic's accounts; ignored"),
     },
     example={**(COUNTED.example or {}), "max_tokens": 100},
@@ -126,8 +126,7 @@ def chat_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     Fields meant for Anthropic itself (``metadata``, ``cache_control``, ``service_tier``, ``container`` …) are dropped.
     """
     CREATED.check(body)
-    require_supported(body, target)
-    chat = {"model": body["model"], "messages": messages_of(body, target)}
+    chat = {"model": body["model"], **prompt_of(body, target)}
     limit = body["max_tokens"]
     # No answer can reach a limit beyond the context length, and some engines refuse such a limit.
     if target.context_length is None or limit < target.context_length:
@@ -137,7 +136,16 @@ def chat_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     chat |= {name: value for name, value in options.items() if value is not None}
     if body.get("stream"):
         chat["stream"] = True
-    return chat | tools_of(body, target) | _output(body) | _thinking(body, target)
+    return chat
+
+
+def prompt_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    """Return the fields of the chat that determine its prompt: the messages, the tools, the format of the answer and
+    the effort. Raise `InvalidRequest` for a field that is invalid or cannot be honoured.
+    """
+    require_supported(body, target)
+    messages = {"messages": messages_of(body, target)}
+    return messages | tools_of(body, target) | _output(body) | _thinking(body, target)
 
 
 def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:

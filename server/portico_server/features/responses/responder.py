@@ -22,7 +22,7 @@ from portico_server.db.responses import OPEN_STATUSES, ResponseRow
 from portico_server.features.responses import read
 from portico_server.features.responses.answer_reader import AnswerReader
 from portico_server.features.responses.background import KIND, BackgroundResponses, Turns
-from portico_server.features.responses.chat_options import chat_options, function_json
+from portico_server.features.responses.chat_options import chat_options
 from portico_server.features.responses.compaction import requests_among, window
 from portico_server.features.responses.conversation_lock import ConversationLocks, require_kept
 from portico_server.features.responses.event_builder import usage_of
@@ -295,22 +295,17 @@ class Responder:
         }
 
     async def count(self, body: Mapping[str, Any], caller: Principal) -> int:
-        """Return the number of tokens in a request's conversation and function definitions, as the model counts
-        them.
-        """
+        """Return the number of tokens in a request's conversation and functions, as the model counts them."""
         response = await self.prepare({**body, "store": False, "background": False}, caller)
         name = response.ask.model
-        tokenizes: list[Tokenize] = [Tokenize(messages=tuple(response.messages()))]
-        functions = [function_json(tool) for tool in response.ask.functions if not tool.deferred]
-        if functions:
-            tokenizes.append(Tokenize(orjson.dumps(functions).decode(), special=False))
-        total = 0
-        for tokenize in tokenizes:
-            tokenized = await self._runner.call("tokenize", name, tokenize, caller)
-            if not isinstance(tokenized, TokenizedText):
-                raise PorticoError(f"'{name}' returned an invalid response to a request to count tokens.")
-            total += len(tokenized.ids)
-        return total
+        functions = [tool for tool in response.ask.functions if not tool.deferred]
+        options = chat_options(response.ask, functions=functions)
+        request = Tokenize(messages=tuple(response.messages()), options=options)
+        with named_as_input():
+            tokenized = await self._runner.call("tokenize", name, request, caller)
+        if not isinstance(tokenized, TokenizedText):
+            raise PorticoError(f"'{name}' returned an invalid response to a request to count tokens.")
+        return len(tokenized.ids)
 
     async def delete(self, response_id: str, caller: Principal) -> None:
         """Delete a response; a response in progress is stopped first. Raises `NotFound`."""

@@ -42,7 +42,7 @@ async def test_llamacpp_token_counts_match_the_usage_of_calls(tmp_path: Path) ->
         answer = await daemon.ask("m", {"messages": list(messages), "max_tokens": 1})
         assert len(tokenized_chat.ids) == answer["usage"]["prompt_tokens"]
         look = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
-        tooled = await told(daemon, Tokenize(messages=messages, tools=(look,)))
+        tooled = await told(daemon, Tokenize(messages=messages, options={"tools": [look]}))
         answer = await daemon.ask("m", {"messages": list(messages), "tools": [look], "max_tokens": 1})
         assert len(tooled.ids) == answer["usage"]["prompt_tokens"] > len(tokenized_chat.ids)
         bare = await told(daemon, Tokenize(messages=messages, generation=False))

@@ -33,7 +33,11 @@ from portico_server.models.engines.llamacpp.kept_prompts import (
 )
 from portico_server.models.engines.llamacpp.scoring import PromptScorer, text_frame
 from portico_server.models.engines.openai_client.client import ChoiceStreamClient, ServerFacts
-from portico_server.models.engines.openai_client.requests import PreparedRequest, prepare_chat
+from portico_server.models.engines.openai_client.requests import (
+    PreparedRequest,
+    check_alternatives,
+    prepare_chat,
+)
 from portico_server.models.engines.openai_client.tokenizers import HttpTokenizer
 from portico_server.models.protocol import ModelDescription
 from portico_server.models.server_process import ServerProcess
@@ -705,18 +709,15 @@ class LlamaTokenizer(HttpTokenizer):
         text = request.prompt
         if request.messages is not None:
             # The body must be the same as in a call, so that the tokens are the same.
-            chat_body: dict[str, Any] = {"messages": list(request.messages)}
-            if request.tools:
-                chat_body["tools"] = list(request.tools)
-            [prepared_body] = prepare_chat(
-                chat_body, template_has_tools=self._facts.template_has_tools
-            ).bodies
-            request_body = {
-                "messages": prepared_body["messages"],
-                "add_generation_prompt": request.generation,
-            }
-            if "tools" in prepared_body:
-                request_body["tools"] = prepared_body["tools"]
+            chat_body = {**request.options, "messages": list(request.messages)}
+            if self._facts.max_alternatives is not None:
+                check_alternatives(chat_body, self._name, self._facts.max_alternatives)
+            prepared_request = prepare_chat(
+                chat_body,
+                template_has_tools=self._facts.template_has_tools,
+                makes_grammars=self._facts.makes_grammars,
+            )
+            request_body = {**prepared_request.bodies[0], "add_generation_prompt": request.generation}
             text = str((await self.ask("apply-template", request_body, deadline)).get("prompt", ""))
         body = {
             "content": text or "",

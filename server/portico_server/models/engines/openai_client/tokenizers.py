@@ -19,6 +19,9 @@ from portico_server.models.transport import (
     read_all,
 )
 
+_PROMPT_OPTIONS = ("tools", "chat_template_kwargs")
+"""Chat options that vLLM's ``/tokenize`` accepts."""
+
 
 class HttpTokenizer:
     """A tokenizer that posts JSON to an engine process's own endpoints, which are not part of OpenAI's API.
@@ -71,8 +74,7 @@ class VllmTokenizer(HttpTokenizer):
             body["prompt"] = request.prompt
         else:
             body |= {"messages": list(request.messages), "add_generation_prompt": request.generation}
-            if request.tools:
-                body["tools"] = list(request.tools)
+            body |= {name: request.options[name] for name in _PROMPT_OPTIONS if request.options.get(name)}
         if request.special is not None:
             body["add_special_tokens"] = request.special
         tokenization = await self.ask("tokenize", body, deadline)
