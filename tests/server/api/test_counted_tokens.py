@@ -45,6 +45,20 @@ REQUESTS: Mapping[str, Body] = {
 QUESTION = {"role": "user", "content": "What is the weather in Rome?"}
 
 
+def chat(request: Body) -> Body:
+    system = [{"role": "system", "content": request["system"]}] if "system" in request else []
+    body: Body = {"messages": [*system, QUESTION]}
+    if "functions" in request:
+        body["tools"] = [{"type": "function", "function": function} for function in request["functions"]]
+    if choice := request.get("choice"):
+        is_mode = choice in ("required", "none")
+        body["tool_choice"] = choice if is_mode else {"type": "function", "function": {"name": choice}}
+    if "schema" in request:
+        json_schema = {"name": "answer", "schema": request["schema"]}
+        body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
+    return body
+
+
 def message(request: Body) -> Body:
     body: Body = {"messages": [QUESTION]}
     if "system" in request:
@@ -97,6 +111,7 @@ class Face:
 
 
 FACES: Mapping[str, Face] = {
+    "chat": Face(chat, "/tokenize", "/v1/chat/completions", count_field="count"),
     "messages": Face(message, "/v1/messages/count_tokens", "/v1/messages"),
     "responses": Face(response, "/v1/responses/input_tokens", "/v1/responses", "max_output_tokens"),
 }

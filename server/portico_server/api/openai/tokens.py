@@ -11,6 +11,12 @@ from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai.message_fields import MESSAGES
+from portico_server.api.openai.tool_fields import (
+    check_chosen_tool,
+    check_response_format,
+    check_tool_choice,
+    check_tools,
+)
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
 
@@ -21,7 +27,8 @@ class TokenizeRequest(BaseModel):
     """A ``prompt``, or ``messages`` that the model's template converts to a prompt.
 
     ``add_special_tokens``: by default, special tokens are added as in a call of the model. ``add_generation_prompt``:
-    end a conversation with the prompt for the model's answer.
+    end a conversation with the prompt for the model's answer. ``tools``, ``tool_choice``, ``response_format`` and
+    ``chat_template_kwargs``: options of the conversation, as in a chat completion.
     """
 
     model: str
@@ -30,6 +37,10 @@ class TokenizeRequest(BaseModel):
     add_special_tokens: bool | None = None
     add_generation_prompt: bool = True
     return_token_strs: bool = False
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 class Tokenized(BaseModel):
@@ -67,6 +78,7 @@ async def tokenize(body: TokenizeRequest, services: TheServices, caller: Caller)
         body.add_special_tokens,
         body.add_generation_prompt,
         body.return_token_strs,
+        _checked_options(body),
     )
     tokenized = await services.runner.call("tokenize", body.model, request, caller)
     if not isinstance(tokenized, TokenizedText):
@@ -77,6 +89,25 @@ async def tokenize(body: TokenizeRequest, services: TheServices, caller: Caller)
         tokens=list(tokenized.ids),
         token_strs=None if tokenized.texts is None else list(tokenized.texts),
     )
+
+
+def _checked_options(body: TokenizeRequest) -> dict[str, Any]:
+    """Return the options of the conversation. Raise `InvalidRequest` for an invalid option."""
+    options: dict[str, Any] = {}
+    if body.tools:
+        check_tools(body.tools, "tools")
+        options["tools"] = body.tools
+    if body.tool_choice is not None:
+        check_tool_choice(body.tool_choice, "tool_choice")
+        if body.tool_choice not in ("none", "auto"):
+            check_chosen_tool(body.tool_choice, body.tools or ())
+        options["tool_choice"] = body.tool_choice
+    if body.response_format is not None:
+        check_response_format(body.response_format, "response_format")
+        options["response_format"] = body.response_format
+    if body.chat_template_kwargs is not None:
+        options["chat_template_kwargs"] = body.chat_template_kwargs
+    return options
 
 
 @router.post("/detokenize")
