@@ -46,20 +46,21 @@ assert call(health).status == "ok"
 assert call(ready).status == "ready"
 assert "echo" in [model.id for model in call(list_models).data]
 body = models.CreateChatCompletionBody.from_dict({"model": "echo", "messages": HELLO})
-assert call(create_chat_completion, body=body)["choices"][0]["message"]["content"] == "Hello"
+assert call(create_chat_completion, body=body).choices[0].message.content == "Hello"
 body = models.CreateEmbeddingBody.from_dict({"model": "fake-embedding", "input": "Hello"})
-assert len(call(create_embedding, body=body)["data"][0]["embedding"]) == 64
+assert len(call(create_embedding, body=body).data[0].embedding) == 64
 body = models.CreateResponseBody.from_dict({"model": "echo", "input": "Hello"})
-response_id = call(create_response, body=body)["id"]
-included = call(retrieve_response, response_id, include=["message.output_text.logprobs"])
-assert included["id"] == response_id
+response = call(create_response, body=body)
+assert response.output[0].content[0].text == "Hello"
+included = call(retrieve_response, response.id, include=["message.output_text.logprobs"])
+assert included.id == response.id
 conversation = call(create_conversation, body=models.CreateConversationBodyType0.from_dict({"items": HELLO}))
-[item] = call(list_items, conversation["id"], include=["message.output_text.logprobs"])["data"]
-assert item["content"][0]["text"] == "Hello"
+[item] = call(list_items, conversation.id, include=["message.output_text.logprobs"]).data
+assert item.content[0].text == "Hello"
 body = models.CreateMessageBody.from_dict({"model": "echo", "messages": HELLO, "max_tokens": 9})
-assert call(create_message, body=body)["content"][0]["text"] == "Hello"
+assert call(create_message, body=body).content[0].text == "Hello"
 body = models.CountMessageTokensBody.from_dict({"model": "echo", "messages": HELLO})
-assert call(count_message_tokens, body=body)["input_tokens"] > 0
+assert call(count_message_tokens, body=body).input_tokens > 0
 note = File(payload=BytesIO(b"\x00\xff"), file_name="note.bin", mime_type="application/octet-stream")
 form = models.CreateFileBody(file=note, purpose=models.CreateFileBodyPurpose.USER_DATA)
 file_id = call(create_file, body=form).id

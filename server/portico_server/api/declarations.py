@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
+from pydantic import BaseModel
+
 BYTES: Final = {"type": "string", "format": "binary"}
 """The schema of bytes."""
 
@@ -55,5 +57,7 @@ RUN_EVENTS: Final[Declaration] = {
 }
 """A response with the events of a run."""
 
-DOCUMENT: Final[Declaration] = {200: {"description": "As at OpenAI", "content": OBJECT_CONTENT}}
-"""An object in OpenAI's format."""
+
+def document(shape: type[BaseModel]) -> Declaration:
+    """Return the declaration of an endpoint that answers with an object in OpenAI's format."""
+    return {200: {"description": "As at OpenAI", "model": shape}}

@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from portico_server.api.declarations import OBJECT_CONTENT, TEXT
 from portico_server.core.fields import RequestBody
 
+SCHEMA_REFERENCE: Final = "#/components/schemas/{model}"
+"""Reference to the schema of a model by its name."""
+
 ERROR_SCHEMA: Final[Mapping[str, str]] = {"$ref": "#/components/schemas/ErrorDocument"}
 """Reference to the schema of an error in OpenAI's format."""
+
+
+def json_content(shape: type[BaseModel]) -> dict[str, Any]:
+    """Return the content of a response with an object of this shape. Its schema carries the schemas that it refers to
+    in ``$defs``; the document moves them to its components.
+    """
+    schema = shape.model_json_schema(ref_template=SCHEMA_REFERENCE, mode="serialization")
+    schemas = {**schema.pop("$defs", {}), shape.__name__: schema}
+    reference = SCHEMA_REFERENCE.format(model=shape.__name__)
+    return {"application/json": {"schema": {"$ref": reference, "$defs": schemas}}}
 
 
 def operation(

@@ -5,6 +5,7 @@ Requests on the hot paths do not reach FastAPI, so this module documents their o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pkgutil import resolve_name
@@ -19,8 +20,7 @@ from portico_server.api.auth.credentials import presented
 from portico_server.api.auth.service import Auth
 from portico_server.api.declarations import TEXT
 from portico_server.api.endpoint import TheServices, new_router
-from portico_server.api.openai import bodies
-from portico_server.api.operations import ERROR_SCHEMA, operation
+from portico_server.api.operations import ERROR_SCHEMA, SCHEMA_REFERENCE
 from portico_server.core import pools
 from portico_server.core.errors import Forbidden, Unauthenticated
 from portico_server.core.servable import Card
@@ -58,16 +58,13 @@ def _probe(name: str, summary: str, properties: Mapping[str, Any], **errors: str
 def _hot_paths() -> Mapping[str, Any]:
     """Return the path items of requests that do not reach FastAPI. This imports features."""
     return {
-        "/v1/chat/completions": operation("create_chat_completion", "Answer a conversation", bodies.CHAT),
-        "/v1/completions": operation("create_completion", "Continue a prompt", bodies.COMPLETION),
-        "/v1/embeddings": operation(
-            "create_embedding", "Turn texts into vectors", bodies.EMBEDDING, streams=False
-        ),
         **{
             path: item
-            for feature in declarations()
-            if feature.documentation
-            for path, item in resolve_name(feature.documentation)().items()
+            for documentation in (
+                "portico_server.api.openai.documentation:path_items",
+                *(feature.documentation for feature in declarations() if feature.documentation),
+            )
+            for path, item in resolve_name(documentation)().items()
         },
         "/health": _probe(
             "health", "Check whether the daemon runs", {"status": {"const": "ok"}, "version": TEXT}
@@ -83,11 +80,12 @@ def _hot_paths() -> Mapping[str, Any]:
 
 def extended(document: dict[str, Any]) -> dict[str, Any]:
     """Return FastAPI's document with the hot paths and the authentication scheme."""
-    paths, hot_paths = document["paths"], _hot_paths()
-    error_schema = ErrorDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+    paths, hot_paths = document["paths"], copy.deepcopy(_hot_paths())
+    answer_schemas = _take_schemas(hot_paths)
+    error_schema = ErrorDocument.model_json_schema(ref_template=SCHEMA_REFERENCE)
     error = jsonable_encoder(error_schema, exclude_none=True)  # in the format of FastAPI's own endpoints
     components = document["components"]
-    schemas = {**components["schemas"], **error.pop("$defs"), "ErrorDocument": error}
+    schemas = {**components["schemas"], **answer_schemas, **error.pop("$defs"), "ErrorDocument": error}
     key = {"type": "http", "scheme": "bearer", "description": "A key of this daemon: pk-…"}
     schemes = {**components.get("securitySchemes", {}), "key": key}
     return {
@@ -96,6 +94,16 @@ def extended(document: dict[str, Any]) -> dict[str, Any]:
         "components": {**components, "schemas": schemas, "securitySchemes": schemes},
         "security": [{}, {"key": []}],
     }
+
+
+def _take_schemas(hot_paths: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove the schemas in ``$defs`` of the answers' schemas, and return them by name."""
+    schemas: dict[str, Any] = {}
+    for path_item in hot_paths.values():
+        for operation in path_item.values():
+            for content in operation["responses"]["200"]["content"].values():
+                schemas |= content["schema"].pop("$defs", {})
+    return jsonable_encoder(schemas, exclude_none=True)  # type: ignore[no-any-return]  # a dict, as its argument
 
 
 @router.get(PATH, include_in_schema=False)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from portico_server.api import operations
+from portico_server.features.anthropic.answer_shapes import AnthropicMessage, AnthropicTokenCount
 from portico_server.features.anthropic.errors import MESSAGES_ERROR
 from portico_server.features.anthropic.request import COUNTED, CREATED
 
@@ -16,8 +17,17 @@ def path_items() -> dict[str, dict[str, Any]]:
         operations.operation, protocol="Anthropic", tag="Anthropic: messages", error=MESSAGES_ERROR
     )
     return {
-        "/v1/messages": operation("create_message", "Answer a conversation", CREATED),
+        "/v1/messages": operation(
+            "create_message",
+            "Answer a conversation",
+            CREATED,
+            gives=operations.json_content(AnthropicMessage),
+        ),
         "/v1/messages/count_tokens": operation(
-            "count_message_tokens", "Count the tokens of a conversation", COUNTED, streams=False
+            "count_message_tokens",
+            "Count the tokens of a conversation",
+            COUNTED,
+            streams=False,
+            gives=operations.json_content(AnthropicTokenCount),
         ),
     }

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from portico_server.api.declarations import OBJECT_CONTENT, TEXT, binary_content
-from portico_server.api.operations import operation
+from portico_server.api.declarations import TEXT, binary_content
+from portico_server.api.operations import json_content, operation
 from portico_server.core.fields import RequestBody
 from portico_server.features.media import audio
+from portico_server.features.media.answer_shapes import DetailedTranscript, ImageAnswer
 from portico_server.features.media.image_bodies import EDIT, IMAGE, REFERRING_EDIT
 
 _SOUNDS: Final = binary_content(
     "audio/mpeg", "audio/opus", "audio/aac", "audio/flac", "audio/wav", "audio/pcm"
 )
-_TEXTS: Final = {**OBJECT_CONTENT, "text/plain": {"schema": TEXT}}
+_IMAGES: Final = json_content(ImageAnswer)
+_TEXTS: Final = {**json_content(DetailedTranscript), "text/plain": {"schema": TEXT}}
 
 
 def path_items() -> dict[str, dict[str, Any]]:
@@ -32,8 +34,12 @@ def path_items() -> dict[str, dict[str, Any]]:
             streams=False,
             gives=_TEXTS,
         ),
-        "/v1/images/generations": operation("create_image", "Generate images from a prompt", IMAGE),
-        "/v1/images/edits": operation("create_image_edit", "Change pictures", EDIT, REFERRING_EDIT),
+        "/v1/images/generations": operation(
+            "create_image", "Generate images from a prompt", IMAGE, gives=_IMAGES
+        ),
+        "/v1/images/edits": operation(
+            "create_image_edit", "Change pictures", EDIT, REFERRING_EDIT, gives=_IMAGES
+        ),
         "/v1/images/variations": operation(
             "create_image_variation",
             "Not supported any more; use edits instead",

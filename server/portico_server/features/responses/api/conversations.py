@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Body, Query
 from starlette.responses import Response
 
-from portico_server.api.declarations import DOCUMENT
+from portico_server.api.declarations import document
 from portico_server.api.endpoint import Caller, new_router
-from portico_server.api.shapes import answer
+from portico_server.api.shapes import Page, RemovedObject, answer
 from portico_server.db.conversations import ConversationRow
+from portico_server.features.responses.api.answer_shapes import ConversationState, ResponseItem
 from portico_server.features.responses.api.shapes import page
 from portico_server.features.responses.api.stored import Included, TheResponses
 from portico_server.features.responses.event_builder import to_client_item
@@ -21,7 +22,7 @@ router = new_router(prefix="/v1/conversations", tags=["OpenAI: conversations"])
 RequestObject = Annotated[dict[str, Any], Body()]
 
 
-@router.post("", responses=DOCUMENT, response_class=Response)
+@router.post("", responses=document(ConversationState), response_class=Response)
 async def create_conversation(
     responses: TheResponses, caller: Caller, body: Annotated[dict[str, Any] | None, Body()] = None
 ) -> Response:
@@ -29,13 +30,13 @@ async def create_conversation(
     return answer(_to_conversation(await responses.conversations.create(body or {}, caller)))
 
 
-@router.get("/{conversation_id}", responses=DOCUMENT, response_class=Response)
+@router.get("/{conversation_id}", responses=document(ConversationState), response_class=Response)
 async def retrieve_conversation(conversation_id: str, responses: TheResponses, caller: Caller) -> Response:
     """Return one conversation, without its items."""
     return answer(_to_conversation(await responses.conversations.get(conversation_id, caller)))
 
 
-@router.post("/{conversation_id}", responses=DOCUMENT, response_class=Response)
+@router.post("/{conversation_id}", responses=document(ConversationState), response_class=Response)
 async def update_conversation(
     conversation_id: str, body: RequestObject, responses: TheResponses, caller: Caller
 ) -> Response:
@@ -43,14 +44,14 @@ async def update_conversation(
     return answer(_to_conversation(await responses.conversations.change(conversation_id, body, caller)))
 
 
-@router.delete("/{conversation_id}", responses=DOCUMENT, response_class=Response)
+@router.delete("/{conversation_id}", responses=document(RemovedObject), response_class=Response)
 async def delete_conversation(conversation_id: str, responses: TheResponses, caller: Caller) -> Response:
     """Delete a conversation with its items. Responses that belong to it are kept."""
     await responses.conversations.delete(conversation_id, caller)
     return answer({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
-@router.post("/{conversation_id}/items", responses=DOCUMENT, response_class=Response)
+@router.post("/{conversation_id}/items", responses=document(Page[ResponseItem]), response_class=Response)
 async def create_items(
     conversation_id: str, body: RequestObject, responses: TheResponses, caller: Caller, include: Included
 ) -> Response:
@@ -63,7 +64,7 @@ async def create_items(
     )
 
 
-@router.get("/{conversation_id}/items", responses=DOCUMENT, response_class=Response)
+@router.get("/{conversation_id}/items", responses=document(Page[ResponseItem]), response_class=Response)
 async def list_items(
     conversation_id: str,
     responses: TheResponses,
@@ -81,7 +82,7 @@ async def list_items(
     return answer(page(item_page.items, included_fields, has_more=item_page.more))
 
 
-@router.get("/{conversation_id}/items/{item_id}", responses=DOCUMENT, response_class=Response)
+@router.get("/{conversation_id}/items/{item_id}", responses=document(ResponseItem), response_class=Response)
 async def retrieve_item(
     conversation_id: str,
     item_id: str,
@@ -96,7 +97,9 @@ async def retrieve_item(
     )
 
 
-@router.delete("/{conversation_id}/items/{item_id}", responses=DOCUMENT, response_class=Response)
+@router.delete(
+    "/{conversation_id}/items/{item_id}", responses=document(ConversationState), response_class=Response
+)
 async def delete_item(
     conversation_id: str, item_id: str, responses: TheResponses, caller: Caller
 ) -> Response:

@@ -7,13 +7,18 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.api.declarations import OBJECT_CONTENT, TEXT, Declaration
+from portico_server.api.declarations import TEXT, Declaration
 from portico_server.db.responses import ResponseRow
+from portico_server.features.responses.api.answer_shapes import ModelResponse
 from portico_server.features.responses.event_builder import to_client_item
 from portico_server.features.responses.items import Item
 
 DOCUMENT_OR_EVENTS: Final[Declaration] = {
-    200: {"description": "As at OpenAI", "content": {**OBJECT_CONTENT, "text/event-stream": {"schema": TEXT}}}
+    200: {
+        "description": "As at OpenAI",
+        "model": ModelResponse,
+        "content": {"application/json": {}, "text/event-stream": {"schema": TEXT}},
+    }
 }
 """An object in OpenAI's format, or the events that describe how it came about."""
 

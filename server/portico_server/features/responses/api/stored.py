@@ -9,12 +9,18 @@ from typing import Annotated, Any, Literal
 from fastapi import Body, Depends, Query, Request
 from starlette.responses import Response
 
-from portico_server.api.declarations import DOCUMENT
+from portico_server.api.declarations import document
 from portico_server.api.endpoint import Caller, TheServices, feature_service, new_router
 from portico_server.api.exchange import Presence
-from portico_server.api.shapes import answer
+from portico_server.api.shapes import Page, RemovedObject, answer
 from portico_server.api.sse import EventStream
 from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.features.responses.api.answer_shapes import (
+    CompactedResponse,
+    InputTokenCount,
+    ModelResponse,
+    ResponseItem,
+)
 from portico_server.features.responses.api.create import to_frames
 from portico_server.features.responses.api.own_endpoint import with_own_paths
 from portico_server.features.responses.api.service import ResponseService
@@ -45,7 +51,7 @@ Included = Annotated[list[str], Depends(_include_fields)]
 """
 
 
-@router.post("/input_tokens", responses=DOCUMENT, response_class=Response)
+@router.post("/input_tokens", responses=document(InputTokenCount), response_class=Response)
 async def count_input_tokens(
     body: Annotated[dict[str, Any], Body()],
     request: Request,
@@ -59,7 +65,7 @@ async def count_input_tokens(
     return answer({"object": "response.input_tokens", "input_tokens": count})
 
 
-@router.post("/compact", responses=DOCUMENT, response_class=Response)
+@router.post("/compact", responses=document(CompactedResponse), response_class=Response)
 async def compact_response(
     body: Annotated[dict[str, Any], Body()], request: Request, responses: TheResponses, caller: Caller
 ) -> Response:
@@ -92,20 +98,20 @@ async def retrieve_response(
     return EventStream(to_frames(await responses.responder.background.follow(row, starting_after)))
 
 
-@router.delete("/{response_id}", responses=DOCUMENT, response_class=Response)
+@router.delete("/{response_id}", responses=document(RemovedObject), response_class=Response)
 async def delete_response(response_id: str, responses: TheResponses, caller: Caller) -> Response:
     """Delete a stored response. A response in progress is cancelled."""
     await responses.responder.delete(response_id, caller)
     return answer({"id": response_id, "object": "response", "deleted": True})
 
 
-@router.post("/{response_id}/cancel", responses=DOCUMENT, response_class=Response)
+@router.post("/{response_id}/cancel", responses=document(ModelResponse), response_class=Response)
 async def cancel_response(response_id: str, responses: TheResponses, caller: Caller) -> Response:
     """Cancel a background response. A cancelled response stays unchanged; any other ended response gets 409."""
     return answer(response_document(await responses.responder.cancel(response_id, caller), frozenset()))
 
 
-@router.get("/{response_id}/input_items", responses=DOCUMENT, response_class=Response)
+@router.get("/{response_id}/input_items", responses=document(Page[ResponseItem]), response_class=Response)
 async def list_input_items(
     response_id: str,
     responses: TheResponses,

@@ -14,10 +14,11 @@ from fastapi import Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from portico_server.api.declarations import DOCUMENT
+from portico_server.api.declarations import document
 from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.openai.answer_shapes import ChatCompletion, ChatToolCall, OpenShape
 from portico_server.api.openai.bodies import MAX_METADATA, MAX_METADATA_NAME, MAX_METADATA_VALUE, METADATA
-from portico_server.api.shapes import answer
+from portico_server.api.shapes import Page, RemovedObject, answer
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.db.chats import ChatRow
 
@@ -49,7 +50,20 @@ class ChatChange(BaseModel):
     metadata: dict[str, str] | None
 
 
-@router.get("", responses=DOCUMENT, response_class=Response, openapi_extra=_FILTERS)
+class StoredMessage(OpenShape):
+    """A message of a stored request. ``content_parts`` contains the content if it is a list of parts."""
+
+    id: str
+    role: str
+    content: str | None
+    content_parts: list[dict[str, Any]] | None
+    refusal: str | None = None
+    name: str | None = None
+    tool_calls: list[ChatToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+@router.get("", responses=document(Page[ChatCompletion]), response_class=Response, openapi_extra=_FILTERS)
 async def list_chat_completions(
     request: Request,
     services: TheServices,
@@ -71,13 +85,13 @@ async def list_chat_completions(
     return answer(_page([_document(row) for row in row_page.data], row_page.has_more))
 
 
-@router.get("/{completion_id}", responses=DOCUMENT, response_class=Response)
+@router.get("/{completion_id}", responses=document(ChatCompletion), response_class=Response)
 async def retrieve_chat_completion(completion_id: str, services: TheServices, caller: Caller) -> Response:
     """Return one stored chat completion."""
     return answer(_document(await services.chats.get(completion_id, caller)))
 
 
-@router.post("/{completion_id}", responses=DOCUMENT, response_class=Response)
+@router.post("/{completion_id}", responses=document(ChatCompletion), response_class=Response)
 async def update_chat_completion(
     completion_id: str, body: ChatChange, services: TheServices, caller: Caller
 ) -> Response:
@@ -87,14 +101,14 @@ async def update_chat_completion(
     return answer(_document(await services.chats.describe(completion_id, metadata, caller)))
 
 
-@router.delete("/{completion_id}", responses=DOCUMENT, response_class=Response)
+@router.delete("/{completion_id}", responses=document(RemovedObject), response_class=Response)
 async def delete_chat_completion(completion_id: str, services: TheServices, caller: Caller) -> Response:
     """Delete a stored chat completion."""
     await services.chats.delete(completion_id, caller)
     return answer({"id": completion_id, "object": "chat.completion.deleted", "deleted": True})
 
 
-@router.get("/{completion_id}/messages", responses=DOCUMENT, response_class=Response)
+@router.get("/{completion_id}/messages", responses=document(Page[StoredMessage]), response_class=Response)
 async def list_chat_completion_messages(
     completion_id: str,
     services: TheServices,
