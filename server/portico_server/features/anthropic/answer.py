@@ -34,11 +34,12 @@ class Head:
     """The fields that stay the same throughout an answer: the answer's id and the model.
 
     ``model`` is the name in the request or, if another model answered instead, that model's name. ``stops`` are the
-    stop sequences of the request.
+    stop sequences of the request. ``prompt_tokens`` is the approximate length of the prompt, for the start of a stream.
     """
 
-    def __init__(self, model: str, stops: Sequence[str] = ()) -> None:
+    def __init__(self, model: str, stops: Sequence[str] = (), prompt_tokens: int = 0) -> None:
         self.model = model
+        self.prompt_tokens = prompt_tokens
         self._stops = frozenset(stops)
         self._id = new_id("msg_")
 

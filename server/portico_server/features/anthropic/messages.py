@@ -23,6 +23,7 @@ from portico_server.features.anthropic.answer import Head
 from portico_server.features.anthropic.conversation import Target
 from portico_server.features.anthropic.request import COUNTED, chat_of, prompt_of
 from portico_server.features.anthropic.stream import PING, Stream
+from portico_server.models.token_usage import estimate_tokens
 from portico_server.runs.run import Run
 
 _OURS = ("model", "messages", "stream")
@@ -40,7 +41,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
     servable = await find(services, name, "chat/completions", caller_of(exchange))
     target = Target.of(servable.card)
     chat = chat_of(body, target)
-    head = Head(name, chat.get("stop", ()))
+    head = Head(name, chat.get("stop", ()), estimate_tokens(chat) if chat.get("stream") else 0)
     if not relays(servable):
         await _app(exchange, services, chat, head)
         return

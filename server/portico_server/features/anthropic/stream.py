@@ -168,7 +168,8 @@ class Stream:
         if self._has_started:
             return b""
         self._has_started = True
-        message = self._head.message([], None, None, counts(Usage()))
+        # The engine counts the prompt only at the end. Clients show this number until then.
+        message = self._head.message([], None, None, counts(Usage(self._head.prompt_tokens)))
         return _frame({"type": "message_start", "message": message})
 
     def _begin(self, kind: Kind, block: Mapping[str, Any]) -> bytes:

@@ -146,7 +146,8 @@ def test_token_counts_are_sent_in_the_message_delta() -> None:
 
 
 def test_the_message_begins_with_the_first_sign_of_an_answer() -> None:
-    [start] = events(Stream(Head("m")).chunk(delta(role="assistant")))
+    [start] = events(Stream(Head("m", prompt_tokens=12)).chunk(delta(role="assistant")))
+    assert start["message"]["usage"]["input_tokens"] == 12
     assert start["message"]["model"] == "m" and start["message"]["content"] == []
     assert start["message"]["id"].startswith("msg_")
 
