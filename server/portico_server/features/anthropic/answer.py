@@ -62,9 +62,9 @@ class Head:
         """Return ``stop_reason`` and ``stop_sequence``.
 
         ``hit`` is the stop sequence that the engine reports, if any. ``is_called`` is whether the answer has tool
-        calls, whatever finish reason the engine gives.
+        calls. An answer that was cut off ends with ``max_tokens`` even then, because its last call is incomplete.
         """
-        if is_called:
+        if is_called and finish != "length":
             return "tool_use", None
         if isinstance(hit, str) and hit in self._stops:
             return "stop_sequence", hit

@@ -50,10 +50,15 @@ class OllamaAnswer:
             call["arguments"] += function.get("arguments") or ""
 
     def called(self) -> list[dict[str, Any]]:
-        """Return the tool calls. Their arguments are objects, as Ollama's API requires."""
+        """Return the tool calls. Their arguments are objects, as Ollama's API requires.
+
+        A call whose arguments are not an object, for example because the answer was cut off, is left out: the client
+        would call the tool without them.
+        """
         return [
-            {"function": {"name": call["name"], "arguments": _arguments(call["arguments"])}}
+            {"function": {"name": call["name"], "arguments": arguments}}
             for _index, call in sorted(self.calls.items())
+            if (arguments := _arguments(call["arguments"])) is not None
         ]
 
     def end(self) -> dict[str, Any]:
@@ -72,12 +77,12 @@ class OllamaAnswer:
         }
 
 
-def _arguments(text: str) -> Any:
+def _arguments(text: str) -> dict[str, Any] | None:
     try:
         arguments = orjson.loads(text or "{}")
     except orjson.JSONDecodeError:
-        return {}
-    return arguments if isinstance(arguments, dict) else {}
+        return None
+    return arguments if isinstance(arguments, dict) else None
 
 
 class Piece(NamedTuple):

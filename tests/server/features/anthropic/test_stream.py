@@ -103,6 +103,7 @@ def blocks(found: list[dict[str, Any]]) -> list[str]:
             ["text:I look.", 'look:{"x":1}'],
             "tool_use",
         ),
+        ([calls(part(0, '{"x":', "look")), delta("length")], ['look:{"x":'], "max_tokens"),
         # Some engines report such an end as a stop, and some tools need no arguments.
         ([calls(part(0, "", "now")), delta("stop")], ["now:"], "tool_use"),
         (

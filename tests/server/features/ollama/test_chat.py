@@ -13,6 +13,7 @@ import httpx
 import pytest
 from ollama import AsyncClient, Client, ResponseError
 from tests import daemon as daemons
+from tests.api_server import RelayModel, api_server
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import KEYS, bearer
 
@@ -95,6 +96,26 @@ def test_a_chat_is_answered_whole_and_in_lines(client: Client) -> None:
     assert len(pieces) > 2
     assert [piece.done for piece in pieces] == [False] * (len(pieces) - 1) + [True]
     assert pieces[-1].eval_count == reply.eval_count
+
+
+@pytest.mark.parametrize(
+    ("arguments", "called"), [('{"city": "Zu', []), ('{"city": "Zug"}', [{"city": "Zug"}]), ("", [{}])]
+)
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_a_call_that_was_cut_off_is_left_out(
+    tmp_path: Path, arguments: str, called: list[Any], is_streamed: bool
+) -> None:
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    choice = {"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "length"}
+    frame = b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+    async with api_server(tmp_path) as served:
+        served.add(RelayModel("m", frame, b"data: [DONE]\n\n"))
+        body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": is_streamed}
+        response = await served.client.post("/api/chat", json=body)
+    documents = [json.loads(line) for line in response.text.splitlines()]
+    calls = [call for document in documents for call in document["message"].get("tool_calls", ())]
+    assert [call["function"]["arguments"] for call in calls] == called
+    assert documents[-1]["done_reason"] == "length"
 
 
 def test_a_name_may_have_the_tag_of_ollama(client: Client) -> None:
