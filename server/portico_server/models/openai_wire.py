@@ -9,6 +9,7 @@ import orjson
 
 from portico.wire import ErrorBody
 from portico_server.core.errors import EngineFailed, PorticoError, Unavailable
+from portico_server.core.words import whole_number
 
 MAX_MESSAGE_CHARS = 2_000
 """Maximum length, in characters, of an engine's message that is passed on."""
@@ -126,7 +127,7 @@ def _status_in(fields: Any) -> int | None:
         return None
     for field in ("code", "status", "status_code", "http_status"):
         value = fields.get(field)
-        number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) == 3 else value
+        number = whole_number(value, 3) if isinstance(value, str) else value
         if isinstance(number, int) and 400 <= number < 600:
             return number
     return None

@@ -207,7 +207,7 @@ async def test_the_chat_of_a_shared_store_ignores_a_callers_own_same_named_store
     app = await registry.resolve("hr", caller)
     assert app.card.owner is None and app.card.id == shared_store["id"] != hers["id"]
     answering = await app._answering(app._store)  # type: ignore[attr-defined]
-    assert answering._place == f"store/{shared_store['id']}"
+    assert answering._places == (f"store/{shared_store['id']}",)
 
 
 async def test_a_worker_function_of_a_key_blocks_no_tool_name_of_the_operator(town: Town) -> None:

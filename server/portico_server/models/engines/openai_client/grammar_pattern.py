@@ -41,6 +41,7 @@ _LINE_ENDS: Final[Ranges] = [(10, 10), (13, 13), (0x2028, 0x2029)]
 _CONTROLS: Final = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
 _QUANTIFIER: Final = re.compile(r"([*+?]|\{(\d{1,9})(?:,(\d{1,9})?)?\})\??")
 _CODE: Final = re.compile(r"x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|u\{([0-9A-Fa-f]{1,6})\}")
+_DIGIT: Final = re.compile("[0-9]")
 _GROUP_NAME: Final = re.compile(r"\?(?::|<[A-Za-z_$][\w$]*>)")
 
 
@@ -165,7 +166,7 @@ class _PatternReader:
         if code := _CODE.match(self._pattern, self._place - 1):
             self._place = code.end()
             number = int(next(digits for digits in code.groups() if digits), 16)
-        elif character in _CONTROLS and not self._pattern[self._place : self._place + 1].isdecimal():
+        elif character in _CONTROLS and _DIGIT.match(self._pattern, self._place) is None:
             number = ord(_CONTROLS[character])
         elif character.isalnum():
             raise _UnreadableError

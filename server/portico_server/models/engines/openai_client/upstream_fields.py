@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import orjson
 
+from portico_server.core.words import whole_number
+
 BOM: Final = b"\xef\xbb\xbf"
 
 MIN_LOGPROB_SCORE: Final = -9999.0
@@ -92,8 +94,8 @@ def number_of(value: Any) -> int | None:
         return value if abs(value) < MAX_EXACT_NUMBER else None
     if isinstance(value, bool):
         return None
-    if isinstance(value, str) and value.strip().isdecimal():
-        return int(value[:18])
+    if isinstance(value, str):
+        return whole_number(value.strip())
     return int(value) if isinstance(value, int | float) and abs(value) < MAX_EXACT_NUMBER else None
 
 
