@@ -99,22 +99,23 @@ def test_a_chat_is_answered_whole_and_in_lines(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "called"), [('{"city": "Zu', []), ('{"city": "Zug"}', [{"city": "Zug"}]), ("", [{}])]
+    ("arguments", "expected_calls"),
+    [('{"city": "Zu', []), ('{"city": "Zug"}', [{"city": "Zug"}]), ("", [{}])],
 )
 @pytest.mark.parametrize("is_streamed", [True, False])
-async def test_a_call_that_was_cut_off_is_left_out(
-    tmp_path: Path, arguments: str, called: list[Any], is_streamed: bool
+async def test_an_incomplete_call_is_omitted(
+    tmp_path: Path, arguments: str, expected_calls: list[Any], is_streamed: bool
 ) -> None:
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "look", "arguments": arguments}}
     choice = {"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "length"}
     frame = b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
-    async with api_server(tmp_path) as served:
-        served.add(RelayModel("m", frame, b"data: [DONE]\n\n"))
+    async with api_server(tmp_path) as daemon_server:
+        daemon_server.add(RelayModel("m", frame, b"data: [DONE]\n\n"))
         body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": is_streamed}
-        response = await served.client.post("/api/chat", json=body)
+        response = await daemon_server.client.post("/api/chat", json=body)
     documents = [json.loads(line) for line in response.text.splitlines()]
     calls = [call for document in documents for call in document["message"].get("tool_calls", ())]
-    assert [call["function"]["arguments"] for call in calls] == called
+    assert [call["function"]["arguments"] for call in calls] == expected_calls
     assert documents[-1]["done_reason"] == "length"
 
 
