@@ -84,9 +84,7 @@ def _texts_or_tokens(*, empty: bool) -> BodyField:
 
 
 def _chat_rule(body: Mapping[str, Any]) -> None:
-    choice = body.get("tool_choice")
-    if choice is not None and choice not in ("none", "auto"):
-        check_chosen_tool(choice, body.get("tools") or ())
+    check_chosen_tool(body.get("tool_choice"), body.get("tools") or ())
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
         wrong("top_logprobs", "requires 'logprobs' to be true")
     if "stream_options" in body:

@@ -5,7 +5,7 @@ Source: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, Field
 
@@ -21,6 +21,13 @@ from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
 
 router = new_router(tags=["Models"])
+
+_CHECKS: Final = {
+    "tools": check_tools,
+    "tool_choice": check_tool_choice,
+    "response_format": check_response_format,
+}
+_OPTIONS: Final = (*_CHECKS, "chat_template_kwargs")
 
 
 class TokenizeRequest(BaseModel):
@@ -93,20 +100,11 @@ async def tokenize(body: TokenizeRequest, services: TheServices, caller: Caller)
 
 def _checked_options(body: TokenizeRequest) -> dict[str, Any]:
     """Return the options of the conversation. Raise `InvalidRequest` for an invalid option."""
-    options: dict[str, Any] = {}
-    if body.tools:
-        check_tools(body.tools, "tools")
-        options["tools"] = body.tools
-    if body.tool_choice is not None:
-        check_tool_choice(body.tool_choice, "tool_choice")
-        if body.tool_choice not in ("none", "auto"):
-            check_chosen_tool(body.tool_choice, body.tools or ())
-        options["tool_choice"] = body.tool_choice
-    if body.response_format is not None:
-        check_response_format(body.response_format, "response_format")
-        options["response_format"] = body.response_format
-    if body.chat_template_kwargs is not None:
-        options["chat_template_kwargs"] = body.chat_template_kwargs
+    options = {name: value for name in _OPTIONS if (value := getattr(body, name)) is not None}
+    for name, check in _CHECKS.items():
+        if name in options:
+            check(options[name], name)
+    check_chosen_tool(body.tool_choice, body.tools or ())
     return options
 
 

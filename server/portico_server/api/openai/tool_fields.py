@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final
 
 from portico_server.core import fields
@@ -83,13 +83,15 @@ def check_tool_choice(value: Any, path: str) -> None:
 
 def check_chosen_tool(choice: Any, tools: Sequence[Any]) -> None:
     """Raise `InvalidRequest` if the tool choice is malformed or names a tool that is not in ``tools``."""
+    if choice in (None, "none", "auto"):
+        return
     if choice == "required":
         if not any(tool["type"] == "function" for tool in tools):
             wrong("tool_choice", "is 'required', but 'tools' lists no function")
     elif choice.get("type") == ALLOWED_TOOLS:
-        _check_allowed_tools(choice.get(ALLOWED_TOOLS), tools, f"tool_choice.{ALLOWED_TOOLS}")
+        _check_allowed_tools(choice.get(ALLOWED_TOOLS), _names_by_type(tools), f"tool_choice.{ALLOWED_TOOLS}")
     else:
-        _check_reference(choice, tools, "tool_choice", (ALLOWED_TOOLS,))
+        _check_reference(choice, {ALLOWED_TOOLS: set(), **_names_by_type(tools)}, "tool_choice")
 
 
 def apply_allowed_tools(body: dict[str, Any]) -> None:
@@ -105,7 +107,15 @@ def apply_allowed_tools(body: dict[str, Any]) -> None:
         body["tool_choice"] = allowed_choice["mode"]
 
 
-def _check_allowed_tools(value: Any, tools: Sequence[Any], path: str) -> None:
+def _names_by_type(tools: Sequence[Any]) -> dict[str, set[str | None]]:
+    """Return the names of the tools of each type. Functions can always be chosen."""
+    names: dict[str, set[str | None]] = {"function": set()}
+    for tool in tools:
+        names.setdefault(tool["type"], set()).add(_name_of(tool))
+    return names
+
+
+def _check_allowed_tools(value: Any, names_by_type: Mapping[str, Set[str | None]], path: str) -> None:
     if value is None:
         missing(path)
     if not isinstance(value, dict):
@@ -121,27 +131,25 @@ def _check_allowed_tools(value: Any, tools: Sequence[Any], path: str) -> None:
         at = f"{path}.tools[{index}]"
         if not isinstance(reference, dict):
             wrong_type(at, "an object with a 'type'", reference)
-        _check_reference(reference, tools, at)
+        _check_reference(reference, names_by_type, at)
 
 
 def _check_reference(
-    reference: Mapping[str, Any], tools: Sequence[Any], path: str, other_types: Sequence[str] = ()
+    reference: Mapping[str, Any], names_by_type: Mapping[str, Set[str | None]], path: str
 ) -> None:
-    """Raise `InvalidRequest` unless ``reference`` refers to one of ``tools``, or has one of the ``other_types``."""
+    """Raise `InvalidRequest` unless ``reference`` has the type and the name, if there is one, of an offered tool."""
     kind = reference.get("type")
     if kind is None:
         missing(f"{path}.type")
-    types = sorted({"function", *other_types, *(tool["type"] for tool in tools)})
-    if kind not in types:
-        not_one_of(f"{path}.type", kind, types)
+    if not isinstance(kind, str) or kind not in names_by_type:
+        not_one_of(f"{path}.type", kind, sorted(names_by_type))
     if kind not in _NAMED_TYPES:
         return
     name = _name_of(reference)
     if name is None:
         missing(f"{path}.{kind}.name")
-    names = {_name_of(tool) for tool in tools if tool["type"] == kind}
-    if name not in names:
-        tool_list = ", ".join(sorted(filter(None, names))) or "nothing"
+    if name not in names_by_type[kind]:
+        tool_list = ", ".join(sorted(filter(None, names_by_type[kind]))) or "nothing"
         wrong(f"{path}.{kind}.name", f"is '{name}', but 'tools' lists {tool_list}")
 
 
