@@ -327,7 +327,7 @@ class Registry:
 
         If there are several models or none, raise `InvalidRequest` for ``param``, which is missing in the request.
         """
-        names = [card.name for card in await self.cards(caller, "model") if capability in card.capabilities]
+        names = await self.names_with(capability, caller, "model")
         if len(names) == 1:
             return names[0]
         choices = (
@@ -340,6 +340,10 @@ class Registry:
             code="missing_required_parameter",
             param=param,
         )
+
+    async def names_with(self, capability: str, caller: Principal, *kinds: Kind) -> list[str]:
+        """Return the sorted names of the objects of these kinds with a capability that ``caller`` may call."""
+        return [card.name for card in await self.cards(caller, *kinds) if capability in card.capabilities]
 
     async def cards(self, caller: Principal, *kinds: Kind) -> list[Card]:
         """Return the cards of all objects that ``caller`` may call, sorted by name; ``kinds`` limits them to these

@@ -63,12 +63,8 @@ async def find(services: ApiServices, name: str, operation: Operation, caller: P
 
 async def _alternative(services: ApiServices, capability: str, caller: Principal) -> str:
     """Return a sentence that names a model or app with this capability."""
-    able = [
-        card.name
-        for card in await services.registry.cards(caller, "model", "app")
-        if capability in card.capabilities
-    ]
-    return f" Use {able[0]!r} instead." if able else " No model on this daemon supports it."
+    names = await services.registry.names_with(capability, caller, "model", "app")
+    return f" Use {names[0]!r} instead." if names else " No model on this daemon supports it."
 
 
 async def relay(

@@ -60,7 +60,7 @@ async def check_model(
 
 async def _late_unsupported(name: str, registry: Registry, caller: Principal) -> InvalidRequest:
     """Return the error for a model that does not support late chunking, with available models that do."""
-    able = [card.name for card in await registry.cards(caller, "model") if "spans" in card.capabilities]
+    able = await registry.names_with("spans", caller, "model")
     available_models = (
         f"Available models that support it: {', '.join(able[:MAX_NAMED_MODELS])}."
         if able

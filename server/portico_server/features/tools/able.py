@@ -27,8 +27,7 @@ async def able(
         card = (await registry.resolve(model_name, caller)).card
         if capability in card.capabilities:
             return model_name
-    cards = await registry.cards(caller, "model", "app")
-    names = [card.name for card in cards if capability in card.capabilities]
+    names = await registry.names_with(capability, caller, "model", "app")
     if model_name:
         hint = (
             f" {', '.join(names[:5])} can."
