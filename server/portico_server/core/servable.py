@@ -79,6 +79,15 @@ class Card:
                 return (f"apps:{self.name}:call",)
 
 
+SMALL_MODEL_SIZE: Final = 1_000_000_000
+"""Number of parameters below which a model is too small for long prompts, and often repeats itself without end."""
+
+
+def is_small(parameters: int | None) -> bool:
+    """Return whether a model with this number of parameters is small; false if the number is unknown."""
+    return 0 < (parameters or 0) < SMALL_MODEL_SIZE
+
+
 _TASKS: Final = {"completions": "chat", "embeddings": "embedding", "image_edits": "image"}
 """Maps capabilities to the tasks of models, where they differ."""
 

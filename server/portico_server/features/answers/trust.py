@@ -21,7 +21,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, ChatReply
-from portico_server.core.servable import Card
+from portico_server.core.servable import Card, is_small
 from portico_server.core.words import without_thought
 from portico_server.db import answer_tests
 from portico_server.db.database import Database
@@ -48,9 +48,6 @@ wrong.
 """
 
 MAX_ANSWER_TOKENS: Final = 80
-
-TINY_MODEL_SIZE: Final = 1_000_000_000
-"""Number of parameters (label ``parameters``) below which a model is considered too small for a long prompt."""
 
 _LABELS: Final = ("source", "engine", "revision", "parameters")
 
@@ -195,7 +192,7 @@ class ReaderTest:
 
 def is_tiny(card: Card) -> bool:
     """Return whether a model is too small for a long prompt; false if its size is unknown."""
-    return 0 < (card.labels.get("parameters") or 0) < TINY_MODEL_SIZE
+    return is_small(card.labels.get("parameters"))
 
 
 def identity_of(card: Card) -> str:

@@ -4,7 +4,7 @@ functions over raw ASGI.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import orjson
 
@@ -15,7 +15,6 @@ from portico_server.features.responses.api.own_endpoint import with_own_paths
 from portico_server.features.responses.api.service import ResponseService
 from portico_server.features.responses.api.shapes import response_document
 from portico_server.features.responses.open_items import Event
-from portico_server.features.responses.work import PreparedResponse
 
 
 async def create(exchange: Exchange, services: ApiServices) -> None:
@@ -35,7 +34,10 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
             await exchange.answer(200, orjson.dumps(response_document(row, ask.include)))
     elif ask.stream:
         events = responder.stream(response, caller, lambda: exchange.started)
-        await exchange.stream(live(_with_header(exchange, response, events)), tells_errors=True)
+        machine = response.machine
+        await exchange.stream(
+            live(events, lambda: exchange.name_unenforced(machine.unenforced)), tells_errors=True
+        )
     else:
         with Presence(exchange):
             document = await responder.respond(response, caller)
@@ -43,23 +45,18 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
         await exchange.answer(200, orjson.dumps(document))
 
 
-async def _with_header(
-    exchange: Exchange, response: PreparedResponse, batches: AsyncGenerator[list[Event], None]
-) -> AsyncGenerator[list[Event], None]:
-    """Yield the batches, and add the header with the keywords that the answer may violate."""
+async def live(
+    batches: AsyncGenerator[list[Event], None], begin: Callable[[], None] | None = None
+) -> AsyncIterator[bytes]:
+    """Yield events as frames, one piece of bytes per batch. ``begin`` is called before the first piece.
+
+    Closing this generator closes ``batches``.
+    """
     try:
         async for batch in batches:
-            if not exchange.started:
-                exchange.name_unenforced(response.machine.unenforced)
-            yield batch
-    finally:
-        await batches.aclose()
-
-
-async def live(batches: AsyncGenerator[list[Event], None]) -> AsyncIterator[bytes]:
-    """Yield events as frames, one piece of bytes per batch. Closing this generator closes ``batches``."""
-    try:
-        async for batch in batches:
+            if begin is not None:
+                begin()
+                begin = None
             yield b"".join(
                 [
                     b"event: %s\ndata: %s\n\n" % (event["type"].encode(), orjson.dumps(event))

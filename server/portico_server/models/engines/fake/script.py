@@ -370,12 +370,6 @@ def _example(schema: Any, definitions: Mapping[str, Any], path: tuple[str, ...])
     for join in ("anyOf", "oneOf"):
         if schema.get(join):
             return _first_example(schema[join], definitions, path)
-    if schema.get("allOf"):
-        examples = [_example(part, definitions, path) for part in schema["allOf"]]
-        combination: dict[str, Any] = {}
-        for example in examples:
-            combination |= example if isinstance(example, Mapping) else {}
-        return combination or examples[0]
     kind = schema.get("type", "object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":

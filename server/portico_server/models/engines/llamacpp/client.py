@@ -17,13 +17,13 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.relay import AdapterScale, Relay, single_chunk
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
+from portico_server.core.servable import is_small
 from portico_server.models.answers import close_chunks
 from portico_server.models.engines.llamacpp.adapters import adapter_scales, is_same_file
 from portico_server.models.engines.llamacpp.endless_answers import (
     REPETITION,
     RepetitionGuard,
     default_max_tokens,
-    is_small,
 )
 from portico_server.models.engines.llamacpp.kept_prompts import (
     MIN_KEPT_TOKENS,

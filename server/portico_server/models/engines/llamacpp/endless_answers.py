@@ -7,8 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-SMALL_MODEL_SIZE: Final = 1_000_000_000
-"""Number of parameters below which a model often repeats itself without end."""
+from portico_server.core.servable import is_small
 
 MAX_SMALL_ANSWER_TOKENS: Final = 2_048
 MIN_ANSWER_TOKENS: Final = 4_096
@@ -31,11 +30,6 @@ MAX_CHECKED_TOKENS: Final = MIN_REPEAT_COUNT * MAX_PERIOD_TOKENS
 
 REPETITION: Final = "repetition"
 """The ``stop_reason`` of a choice that ended because it repeated itself."""
-
-
-def is_small(parameters: int | None) -> bool:
-    """Return whether a model is so small that its answers are checked for repetition."""
-    return 0 < (parameters or 0) < SMALL_MODEL_SIZE
 
 
 def default_max_tokens(parameters: int | None, context_length: int | None, *, has_thoughts: bool) -> int:

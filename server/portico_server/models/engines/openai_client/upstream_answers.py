@@ -187,7 +187,7 @@ def _reason_for(reason: str, *, has_calls: bool, form: AnswerForm) -> str:
 
 
 def _head(document: Mapping[str, Any], form: AnswerForm, kind: str) -> dict[str, Any]:
-    """Return the fields that identify an answer, with values for those that the server left out."""
+    """Return the fields that identify an answer. A missing field gets a value."""
     answer_id, model = document.get("id"), document.get("model")
     created = number_of(document.get("created"))
     return {
