@@ -44,6 +44,13 @@ class SourceDocument:
         return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
 
+@dataclass(frozen=True, slots=True)
+class NotRead:
+    """Something that a reader left out of a document, such as ``2 pages of music``. The last part lists it."""
+
+    what: str
+
+
 class Unreadable(Exception):
     """A document cannot be read. ``code`` is one of OpenAI's codes: ``unsupported_file``, ``invalid_file``,
     ``server_error``.

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from portico.wire import Place
-from portico_server.features.chunkers.document import Part, SourceDocument, Unreadable
+from portico_server.features.chunkers.document import NotRead, Part, SourceDocument, Unreadable
 from portico_server.features.readers import ocr
 from portico_server.features.readers.formats import (
     READ_AS,
@@ -64,12 +64,15 @@ class _DocumentWalk:
                 heading = tuple(title[:MAX_TITLE_CHARS] for title in titles)
                 yield form, Part(part.text, replace(place, heading=heading, start=start, end=end))
                 continue
+            if isinstance(part, NotRead):
+                self.unread.append(f"{_title(source)}: {part.what}")
+                continue
             begin = self.end
             yield from self._inner(replace(part, heading=(*source.heading, *part.heading)), depth + 1)
             shift += self.end - begin
 
     def _inner(self, source: SourceDocument, depth: int) -> Iterator[tuple[FileFormat, Part]]:
-        name = " › ".join(source.heading) or source.name
+        name = _title(source)
         if depth > MAX_DOCUMENT_DEPTH:
             self.unread.append(
                 f"{name} is nested more than {MAX_DOCUMENT_DEPTH} levels deep. Unpack it first."
@@ -82,6 +85,10 @@ class _DocumentWalk:
                 self.unread.append(f"{name} {error.message}")
         except MemoryError:
             self.unread.append(f"{name} needs more memory than the setting parse_memory_mb allows.")
+
+
+def _title(source: SourceDocument) -> str:
+    return " › ".join(source.heading) or source.name
 
 
 def document_format(source: SourceDocument) -> FileFormat:

@@ -8,9 +8,9 @@ from types import ModuleType
 from typing import TypeAlias
 
 from portico_server.core.dataclass import dataclass
-from portico_server.features.chunkers.document import Part, SourceDocument, Unreadable
+from portico_server.features.chunkers.document import NotRead, Part, SourceDocument, Unreadable
 
-Reader: TypeAlias = Callable[[SourceDocument], Iterator[Part | SourceDocument]]
+Reader: TypeAlias = Callable[[SourceDocument], Iterator[Part | SourceDocument | NotRead]]
 """A function that yields the parts of a document, and the documents inside it."""
 
 PageDrawer: TypeAlias = Callable[[SourceDocument, int, str], bytes]
