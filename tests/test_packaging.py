@@ -30,12 +30,12 @@ LOCKED = {
 
 
 def direct(*extras: str) -> list[Requirement]:
-    """Return the project's own requirements with ``extras``, including those behind ``portico[…]``."""
+    """Return the project's own requirements with ``extras``, including those behind ``portico-ai[…]``."""
     table: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
     requirements = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
     for extra in extras:
         for requirement in map(Requirement, table[extra]):
-            if requirement.name == "portico":
+            if requirement.name == "portico-ai":
                 requirements += direct(*sorted(requirement.extras))
             else:
                 requirements.append(requirement)

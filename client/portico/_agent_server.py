@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -23,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 from acp import Agent, RequestError, helpers, run_agent, schema, stdio_streams
 from acp.core import DEFAULT_STDIO_BUFFER_LIMIT_BYTES
 
+from portico import __version__
 from portico._async.client import AsyncClient
 from portico._editor_servers import EditorServers, EditorTool
 from portico._editor_transport import EditorTransport
@@ -166,7 +166,7 @@ class EditorAgent:
                     list=schema.SessionListCapabilities(), resume=schema.SessionResumeCapabilities()
                 ),
             ),
-            agent_info=schema.Implementation(name="portico", title=self._name, version=version("portico")),
+            agent_info=schema.Implementation(name="portico", title=self._name, version=__version__),
         )
 
     async def new_session(

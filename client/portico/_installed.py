@@ -1,6 +1,6 @@
 """How to add an optional part of Portico to the current installation: a checkout, a container image or a wheel.
 
-Portico is not on a package index, so ``pip install 'portico[…]'`` would not work. This module therefore gives advice
+Portico is not on a package index, so ``pip install 'portico-ai[…]'`` would not work. This module therefore gives advice
 for the actual installation. It imports only the standard library.
 """
 
@@ -16,6 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+DISTRIBUTION = "portico-ai"
+"""Name of the distribution. On the Python Package Index, ``portico`` is another project."""
+
 IMAGE_MARK = ".portico-image"
 """Name of a file that exists only in the Python environment of the container image."""
 
@@ -26,7 +29,7 @@ _MODULES = {"server": ("portico_server", "starlette"), "tui": ("portico_tui", "t
 """Modules of an extra: our own, which every wheel contains, and one that comes with the extra."""
 
 _EXTRA = re.compile(r"""extra\s*==\s*["']([A-Za-z0-9._-]+)["']""")
-_OURS = re.compile(r"^portico\[([A-Za-z0-9._,-]+)\]$")
+_OURS = re.compile(rf"^{DISTRIBUTION}\[([A-Za-z0-9._,-]+)\]$")
 
 
 def is_installed(extra: str) -> bool:
@@ -42,7 +45,7 @@ def how_to_add(extra: str) -> str:
         return shlex.quote(str(root / "scripts" / "install"))
     wheel = _wheel(found_distribution)
     if wheel is not None:
-        return _pip(f"portico[{extra}] @ {wheel}")
+        return _pip(f"{DISTRIBUTION}[{extra}] @ {wheel}")
     packages = requirements(extra)
     if not packages:
         return f"install Portico again with its extra '{extra}'"
@@ -106,6 +109,6 @@ def _pip(*packages: str) -> str:
 @cache
 def _distribution() -> Distribution | None:
     try:
-        return distribution("portico")
+        return distribution(DISTRIBUTION)
     except PackageNotFoundError:
         return None

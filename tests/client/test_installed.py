@@ -15,7 +15,7 @@ from portico import _installed
 from portico._installed import how_to_add
 
 METADATA = """Metadata-Version: 2.4
-Name: portico
+Name: portico-ai
 Version: 0.1.0
 Requires-Dist: httpx>=0.28
 Provides-Extra: cli
@@ -24,7 +24,7 @@ Provides-Extra: sql
 Requires-Dist: asyncpg<1,>=0.30; extra == 'sql'
 Requires-Dist: duckdb<3,>=1.3; extra == "sql"
 Provides-Extra: tui
-Requires-Dist: portico[cli]; extra == 'tui'
+Requires-Dist: portico-ai[cli]; extra == 'tui'
 Requires-Dist: textual<9,>=8; extra == 'tui'
 Provides-Extra: hnsw
 Requires-Dist: hnswlib<0.9,>=0.8; extra == 'hnsw'
@@ -39,7 +39,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
     """Simulate an installation with the given ``direct_url.json``, if any."""
 
     def be(origin: dict[str, object] | None = None) -> None:
-        folder = tmp_path / "portico-0.1.0.dist-info"
+        folder = tmp_path / "portico_ai-0.1.0.dist-info"
         folder.mkdir()
         (folder / "METADATA").write_text(METADATA, encoding="utf-8")
         if origin is not None:
@@ -57,10 +57,10 @@ def test_a_source_checkout_suggests_its_install_script(installed: Installed) -> 
 
 
 def test_an_existing_wheel_is_suggested_with_the_extra(installed: Installed, tmp_path: Path) -> None:
-    wheel = tmp_path / "portico-0.1.0-py3-none-any.whl"
+    wheel = tmp_path / "portico_ai-0.1.0-py3-none-any.whl"
     wheel.write_bytes(b"")
     installed({"url": wheel.as_uri(), "archive_info": {}})
-    assert how_to_add("sql") == f"{PIP} 'portico[sql] @ {wheel.as_uri()}'"
+    assert how_to_add("sql") == f"{PIP} 'portico-ai[sql] @ {wheel.as_uri()}'"
     wheel.unlink()
     assert how_to_add("sql") == f"{PIP} 'asyncpg<1,>=0.30' 'duckdb<3,>=1.3'"
 

@@ -9,8 +9,9 @@ import io
 import json
 import sys
 import zipfile
-from importlib.metadata import version
 from typing import Any, Final
+
+from portico import __version__
 
 MANIFEST: Final = "manifest.json"
 
@@ -33,7 +34,7 @@ def manifest(url: str) -> dict[str, Any]:
         "manifest_version": "0.3",
         "name": "portico",
         "display_name": "Portico",
-        "version": version("portico"),
+        "version": __version__,
         "description": "The tools, apps and documents of a Portico daemon",
         "author": {"name": "Portico"},
         "server": {

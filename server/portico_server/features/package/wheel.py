@@ -14,12 +14,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from portico._installed import DISTRIBUTION
 from portico_server import __version__
 from portico_server.core.errors import Unavailable
 
 PACKAGES: Final = ("portico", "portico_server", "portico_tui")
 
-WHEEL_NAME: Final = f"portico-{__version__}-py3-none-any.whl"
+_STEM: Final = f"{DISTRIBUTION.replace('-', '_')}-{__version__}"
+"""What the names of the wheel and of its folder of metadata begin with."""
+
+WHEEL_NAME: Final = f"{_STEM}-py3-none-any.whl"
 
 LOCK: Final = "run.lock"
 
@@ -30,7 +34,7 @@ _BESIDE: Final = {
 }
 """Files that a wheel contains inside its packages, and their locations in a checkout."""
 
-_INFO: Final = f"portico-{__version__}.dist-info"
+_INFO: Final = f"{_STEM}.dist-info"
 _WHEEL: Final = "Wheel-Version: 1.0\nGenerator: portico package\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
@@ -76,7 +80,7 @@ def _files() -> dict[str, bytes]:
         elif path.is_file():
             package_files[name] = path.read_bytes()
     try:
-        about = distribution("portico")
+        about = distribution(DISTRIBUTION)
     except PackageNotFoundError as error:
         raise Unavailable(
             "Portico is not installed as a package, so it cannot be packaged. Install it (see the README).",
