@@ -12,6 +12,7 @@ import orjson
 from portico.wire import Cited, Claimed, Delta, Passage, Usage
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.bodies import CHAT
+from portico_server.api.openai.other_forms import use_openai_form
 from portico_server.api.openai.relay import AnswerRecorder, caller_of, fill_model, find, relay
 from portico_server.api.openai.tool_fields import apply_allowed_tools
 from portico_server.api.services import ApiServices
@@ -31,6 +32,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
     body = await exchange.json()
     caller = caller_of(exchange)
     await fill_model(services, body, "chat/completions", caller)
+    use_openai_form(body)
     CHAT.check(body)
     recorder = services.chats.record(dict(body), caller) if body.get("store") else None
     if "store" in body:  # this daemon stores the completion; a provider must not store it too

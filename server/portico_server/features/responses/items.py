@@ -22,7 +22,14 @@ MAX_ID_CHARS: Final = 256
 MAX_ITEMS: Final = 10_000
 
 EXECUTIONS: Final = ("server", "client")
+SETTINGS: Final = ("additional_tools", "agent_reasoning", "configuration_update", "ghost_snapshot")
+"""Types of items that say nothing in the conversation. Editors send them; the first type
+adds tools to the request.
+"""
+
 OPERATIONS: Final = ("create_file", "update_file", "delete_file")
+
+UNREADABLE_PART: Final = "[a part that only the provider of its sender can read]"
 
 MODEL_OUTPUT: Final = "_told"
 """Item field with the part of a call's result that the model received. It is kept only while the response is being
@@ -48,7 +55,11 @@ def read(value: Any, mint: ItemIds, at: str = "input") -> list[Item]:
     item_list = json_values.items(value, at, "a string or a list of items")
     if len(item_list) > MAX_ITEMS:
         wrong(at, f"has {len(item_list)} items; the maximum is {MAX_ITEMS}")
-    return [_item(item, mint, f"{at}[{number}]") for number, item in enumerate(item_list)]
+    return [
+        _item(item, mint, f"{at}[{number}]")
+        for number, item in enumerate(item_list)
+        if not (isinstance(item, dict) and item.get("type") in SETTINGS)
+    ]
 
 
 def _item(value: Any, mint: ItemIds, at: str) -> Item:
@@ -92,6 +103,16 @@ def _message(fields: Mapping[str, Any], at: str) -> Item:
         part(content_part, f"{at}.content[{number}]") for number, content_part in enumerate(parts)
     ]
     return {"type": "message", "status": "completed", "role": role, "content": content_parts}
+
+
+def _agent_message(fields: Mapping[str, Any], at: str) -> Item:
+    """Return what another agent of an editor said, as a message of the user. Encrypted parts are named."""
+    parts = json_values.items(fields.get("content") or [], f"{at}.content", "a list of content parts")
+    texts = [
+        part["text"] if isinstance(part, dict) and isinstance(part.get("text"), str) else UNREADABLE_PART
+        for part in parts
+    ]
+    return _message({"role": "user", "content": "\n".join(texts)}, at)
 
 
 def _input_part(value: Any, at: str) -> dict[str, Any]:
@@ -409,6 +430,7 @@ def _objects(value: Any, at: str) -> list[dict[str, Any]] | None:
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Item]] = {
     "message": _message,
+    "agent_message": _agent_message,
     "function_call": _function_call,
     "function_call_output": _function_call_output,
     "tool_search_call": _tool_search_call,

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
+
 from portico_server.core import fields, json_values
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.fields import BodyField, RequestBody
@@ -92,6 +94,7 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
         if name in HINTS or name == "tool_choice" or background:
             json_values.shallow(given_fields[name], name)
     options, echo = _options(given_fields)
+    _add_tools_of_input(given_fields)
     declared_tools, choice = tools.read(given_fields)
     input_items = items.read(given_fields["input"], mint) if "input" in given_fields else []
     for number, item in enumerate(input_items):
@@ -150,6 +153,25 @@ def compaction(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
                 param=name[:100],
             )
     return replace(read({**body, "store": False}, mint), compacts=True, keeps=True)
+
+
+def _add_tools_of_input(given_fields: dict[str, Any]) -> None:
+    """Add the tools in ``additional_tools`` items of the input to the tools of the request, each once."""
+    input_items = given_fields.get("input")
+    tool_lists = {
+        f"input[{number}].tools": item["tools"]
+        for number, item in enumerate(input_items if isinstance(input_items, list) else ())
+        if isinstance(item, dict) and item.get("type") == "additional_tools" and item.get("tools")
+    }
+    if not tool_lists:
+        return
+    all_tools: dict[bytes, Any] = {}
+    for at, tool_list in {"tools": given_fields.get("tools") or [], **tool_lists}.items():
+        for tool in json_values.items(json_values.shallow(tool_list, at), at, "a list of tools"):
+            all_tools[orjson.dumps(tool, option=orjson.OPT_SORT_KEYS)] = tool
+        if len(all_tools) > tools.MAX_TOOLS:
+            wrong(at, f"brings the request above {tools.MAX_TOOLS} tools")
+    given_fields["tools"] = list(all_tools.values())
 
 
 def _triggered(given_fields: dict[str, Any]) -> bool:

@@ -77,6 +77,96 @@ async def test_a_relayed_answer_is_passed_on_byte_for_byte(daemon: ApiServer) ->
     assert teller.asked[0].body == {"model": "m", "messages": HELLO, "mystery": {"a": [1]}}
 
 
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"port": {"type": "integer"}}}
+
+
+def call_of_look(call_id: str | None, arguments: Any = "{}") -> dict[str, Any]:
+    """Return a call as an assistant's message lists it."""
+    return {"id": call_id, "type": "function", "function": {"name": "look", "arguments": arguments}}
+
+
+def tool_turn(*calls: dict[str, Any], answered_ids: tuple[str | None, ...]) -> list[dict[str, Any]]:
+    """Return messages in which an assistant calls tools, and the tools answer the calls with these ids."""
+    results = [{"role": "tool", "tool_call_id": call_id, "content": "42"} for call_id in answered_ids]
+    return [*HELLO, {"role": "assistant", "content": None, "tool_calls": list(calls)}, *results]
+
+
+@pytest.mark.parametrize(
+    ("sent_fields", "told_fields"),
+    [
+        # sigoden/aichat 1296
+        (
+            {"messages": tool_turn(call_of_look(None), call_of_look(""), answered_ids=(None, ""))},
+            {
+                "messages": tool_turn(
+                    call_of_look("call_1_0"), call_of_look("call_1_1"), answered_ids=("call_1_0", "call_1_1")
+                )
+            },
+        ),
+        (
+            {"messages": tool_turn(call_of_look("a"), call_of_look("b"), answered_ids=("b", None))},
+            {"messages": tool_turn(call_of_look("a"), call_of_look("b"), answered_ids=("b", "a"))},
+        ),
+        (
+            {"messages": tool_turn(call_of_look("a", {"city": "Rome"}), answered_ids=("a",))},
+            {"messages": tool_turn(call_of_look("a", '{"city":"Rome"}'), answered_ids=("a",))},
+        ),
+        # ggml-org/llama.cpp 28697, 10732
+        (
+            {"response_format": {"type": "json_schema", "schema": SCHEMA}},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"schema": SCHEMA, "name": "answer"},
+                }
+            },
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA, "name": None}}},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"schema": SCHEMA, "name": "answer"},
+                }
+            },
+        ),
+    ],
+)
+async def test_forms_of_other_servers_reach_the_model_in_openais_form(
+    daemon: ApiServer, sent_fields: dict[str, Any], told_fields: dict[str, Any]
+) -> None:
+    teller = RelayModel("m", b'{"choices": []}')
+    daemon.add(teller)
+    assert (await ask(daemon, "m", **sent_fields)).status_code == 200
+    assert teller.asked[0].body == {"model": "m", "messages": HELLO, **told_fields}
+
+
+@pytest.mark.parametrize(
+    ("sent_fields", "param"),
+    [
+        ({"messages": tool_turn(call_of_look("a"), answered_ids=("a", None))}, "messages[3].tool_call_id"),
+        ({"messages": tool_turn(call_of_look("a"), answered_ids=("b",))}, "messages[2].tool_call_id"),
+        ({"messages": tool_turn(answered_ids=(None,))}, "messages[2].tool_call_id"),
+        (
+            {"messages": tool_turn(call_of_look("a", [1]), answered_ids=())},
+            "messages[1].tool_calls[0].function.arguments",
+        ),
+        ({"response_format": {"type": "json_schema", "schema": "x"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {}}},
+            "response_format.json_schema.schema",
+        ),
+    ],
+)
+async def test_other_forms_whose_intention_is_unclear_are_refused(
+    daemon: ApiServer, sent_fields: dict[str, Any], param: str
+) -> None:
+    daemon.add(RelayModel("m", b'{"choices": []}'))
+    response = await ask(daemon, "m", **sent_fields)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+
+
 async def test_a_relayed_stream_is_passed_on_frame_for_frame(daemon: ApiServer) -> None:
     daemon.add(RelayModel("m", FRAME, b": loading\n\n", b"data: [DONE]\n\n"))
     response = await ask(daemon, "m", stream=True)

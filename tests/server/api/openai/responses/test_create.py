@@ -73,6 +73,41 @@ def test_a_response_continues_the_previous_one_without_its_instructions(client: 
     assert item.content[0].to_dict() == {"type": "input_text", "text": "three"}
 
 
+def test_items_of_editors_that_are_no_messages_are_accepted(client: OpenAI) -> None:
+    """Codex adds tools in an item: envoyproxy/ai-gateway 2586, 2442."""
+    items: Any = [
+        {"type": "additional_tools", "role": "developer", "tools": [WEATHER]},
+        {"role": "user", "content": "one two"},
+        {"type": "agent_reasoning", "text": "not for the model"},
+        {"type": "configuration_update", "configuration": {}},
+        {"type": "additional_tools", "tools": [WEATHER, {**WEATHER, "name": "get_tides"}]},
+        {
+            "type": "agent_message",
+            "author": "/root/planner",
+            "content": [{"type": "input_text", "text": "three"}, {"type": "encrypted_content", "data": "x"}],
+        },
+    ]
+    answer = client.responses.create(model="echo", input=items, tools=[WEATHER], tool_choice="none")
+    assert [tool.to_dict()["name"] for tool in answer.tools] == ["get_weather", "get_tides"]
+    assert answer.output_text == "three\n[a part that only the provider of its sender can read]"
+    assert len(client.responses.input_items.list(answer.id).data) == 2
+
+
+@pytest.mark.parametrize(
+    ("tool_list", "param"),
+    [
+        ("x", "input[0].tools"),
+        (["x"], "tools[0]"),
+        ([{**WEATHER, "name": str(n)} for n in range(1_001)], "input[0].tools"),
+    ],
+)
+def test_added_tools_that_are_invalid_are_refused(client: OpenAI, tool_list: Any, param: str) -> None:
+    items: Any = [{"type": "additional_tools", "tools": tool_list}, {"role": "user", "content": "one"}]
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model="echo", input=items)
+    assert caught.value.param == param
+
+
 def test_an_item_is_referred_to_by_its_id(client: OpenAI) -> None:
     first = client.responses.create(model="echo", input="one two")
     items: Any = [{"type": "item_reference", "id": first.output[0].id}, {"role": "user", "content": "three"}]
