@@ -22,6 +22,7 @@ from portico.cli.render import (
     print_fields,
     print_json,
     print_rows,
+    safe,
     shorten,
 )
 from portico.cli.root import group
@@ -237,12 +238,22 @@ def chunks(
     ] = None,
     after: Annotated[int | None, typer.Option(min=0, help="Start after the chunk with this number.")] = None,
     number: Annotated[int, typer.Option("-n", "--number", min=1, max=1000, help="How many.")] = 100,
+    text: Annotated[
+        bool, typer.Option("--text", help="Print the text that is read from the file, and what is not read.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the chunks of a file, with their positions in the file."""
     with connected(context) as client:
         store = client.stores.get(name)
         found_store_file = _file(client, store, file)
+        if text:
+            file_text = "\n".join(part.text for part in client.stores.text(store.id, found_store_file.id))
+            if as_json:
+                print_json({"text": file_text})
+            else:
+                typer.echo(safe(file_text))
+            return
         page = client.stores.chunks(store.name, found_store_file.id, group=group, after=after, limit=number)
     if as_json:
         print_json({"data": list(page), "has_more": page.has_more})

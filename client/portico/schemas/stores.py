@@ -234,6 +234,13 @@ class StoreFile:
     created_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class FileText:
+    """A part of the text that was read from a file."""
+
+    text: str
+
+
 STORES = Resource(
     "Stores",
     "/api/stores",
@@ -275,6 +282,7 @@ STORES = Resource(
         Verb("retry_groups", "POST {name}/groups/retry", list[str], key="runs"),
         Verb("files", "GET {name}/files", Page[StoreFile]),
         Verb("chunks", "GET {name}/files/{file_id}/chunks", Page[FileChunk]),
+        Verb("text", "GET /v1/vector_stores/{store_id}/files/{file_id}/content", list[FileText], slow=True),
         Verb("access", "GET {name}/files/{file_id}/access", FileAccess),
         Verb("page", "POST {name}/files/{file_id}/page", bytes, slow=True, positional=("passage",)),
         Verb("attach", "POST /v1/vector_stores/{store_id}/files", StoreFile),

@@ -226,6 +226,11 @@ def test_a_store_is_added_from_a_folder_listed_shown_and_removed(command: Comman
     soup = next(item["id"] for item in files if item["filename"] == "soup.md")
     [first, *_] = command("stores", "chunks", "recipes", soup, "--json").json["data"]
     assert (first["number"], first["place"]["start"]) == (0, 0) and first["text"]
+    assert (
+        command("stores", "chunks", "recipes", soup, "--text").out
+        == "# Soup\n\nSimmer the leeks for an hour.\n\n"
+    )
+    assert "leeks" in command("stores", "chunks", "recipes", soup, "--text", "--json").json["text"]
     assert "no file 'nothing.md'" in command("stores", "chunks", "recipes", "nothing.md").err
     assert "no group 'none'" in command("stores", "chunks", "recipes", soup, "--group", "none").err
     assert {item["filename"] for item in files} == {"soup.md", "broken.pdf"}

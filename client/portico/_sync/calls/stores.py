@@ -14,6 +14,7 @@ from portico.schemas.chunks import ChunkGroup, FileChunk
 from portico.schemas.store_guards import GuardQuestion, StoreReview
 from portico.schemas.stores import (
     FileAccess,
+    FileText,
     LinkedPassages,
     SkippedFiles,
     Store,
@@ -345,6 +346,22 @@ class Stores(Group):
             ),
             Page[FileChunk],
             query=without_none(group=group, after=after, limit=limit),
+        )
+
+    def text(self, store_id: str, file_id: str) -> Sequence[FileText]:
+        """Return the text extracted from a file."""
+        return self._transport.request(
+            "GET",
+            at(
+                "v1",
+                "vector_stores",
+                by_id(store_id, "a store"),
+                "files",
+                by_id(file_id, "a file"),
+                "content",
+            ),
+            list[FileText],
+            slow=True,
         )
 
     def access(self, name: str, file_id: str, *, key: str | None = None) -> FileAccess:
