@@ -190,7 +190,9 @@ class AskApp:
             answer = await compute_answer(
                 turns.question, self._places[0], context, is_first=not turns.earlier
             )
-        answer = answer or await answer_overview(turns.question, self._places, context, writer=writer)
+        answer = answer or await answer_overview(
+            turns.question, self._places, context, writer=writer, is_first=not turns.earlier
+        )
         if answer is None:
             return None
         search = Search(turns.question, max_num_results=1, ranker="lexical", names=True)

@@ -41,7 +41,10 @@ MAX_LISTED_NAMES: Final = 8
 
 MAX_LISTED_FILES: Final = 10
 
-_Subject: TypeAlias = Literal["themes", "names", "person", "place", "organisation"]
+MAX_FEW_FILES: Final = 3
+"""Number of files up to which "What is this about?" is answered by the beginning of each file, not by themes."""
+
+_Subject: TypeAlias = Literal["about", "themes", "names", "person", "place", "organisation"]
 
 _DOCUMENTS = (
     r"(?:(?:all|of|these|those|this|the|my|our|your|here|stores?|folder|whole|entire) )*"
@@ -60,10 +63,30 @@ _THEMES_EN = re.compile(
     r"|(?:what|which) (?:themes|topics|subjects) (?:dominate|define|run through|occur in|appear in|come up in) "
     rf"{_DOCUMENTS}"
     rf"|(?:what|which) (?:themes|topics|subjects) are (?:covered|discussed)(?: (?:in|by) {_DOCUMENTS}| here)?"
-    rf"|what (?:are|is) {_DOCUMENTS} (?:all )?about"
-    rf"|what (?:do|does) {_DOCUMENTS} (?:cover|contain|discuss|deal with|talk about)"
-    rf"|what(?: is|'s) in {_DOCUMENTS}"
-    rf"|(?:summari[sz]e|give me (?:a summary|an overview) of|(?:an )?overview of) {_DOCUMENTS}"
+)
+_POLITE_EN = re.compile(
+    r"^(?:(?:please|so|ok(?:ay)?|well|hi|hello|hey|can you|could you|would you|briefly|in short)\b[,:]? ?)+"
+    r"|(?:,? (?:please|briefly|in short|in a few words|for me))+$"
+)
+_WHOLE = rf"(?:{_DOCUMENTS}|(?:all )?(?:of )?th(?:is|ese)(?: here| all)?|(?:in )?here|everything(?: in)?(?: here)?)"
+_ABOUT_EN = re.compile(
+    rf"what(?: is|'s| are) (?:all )?{_WHOLE} (?:all )?about(?: here)?"
+    r"|what(?: is|'s| are) th(?:is|ese)(?: (?:documents?|files?|docs|stores?|collection|folder|data))?(?: here)?"
+    rf"|what(?: is|'s| are| do (?:we|you) have)(?: there)?(?: stored| kept)?(?: in)? {_WHOLE}"
+    rf"|what (?:do|does) {_WHOLE} (?:cover|contain|discuss|deal with|talk about|describe|say)"
+    rf"|what (?:do you know|can you (?:tell me|answer|explain|help(?: me)? with))(?:(?: about| from| in)? {_WHOLE})?"
+    rf"|what (?:questions )?can (?:i|we|one) ask(?: you)?(?:(?: about)? {_WHOLE})?"
+    rf"|what questions can (?:you|{_WHOLE}) answer"
+    r"|what (?:information|knowledge|content|material|data) (?:is|do you have|can i find)(?: there)?"
+    rf"(?:(?: in)? {_WHOLE})?"
+    rf"|what (?:kind|sort|type)s? of (?:documents?|files?|docs|data|information|texts?) (?:is|are|do you have)"
+    rf"(?: there)?(?:(?: in)? {_WHOLE}| they)?"
+    rf"|(?:which|what) (?:documents|files|docs) (?:do you have|are there|are)(?:(?: in)? {_WHOLE})?"
+    rf"|(?:describe|summari[sz]e|sum up|outline|explain)(?: {_WHOLE})?"
+    rf"|tell me (?:something |more )?about {_WHOLE}|tell me what {_WHOLE} (?:is|are) about"
+    r"|(?:(?:give|show) me )?(?:an? |the )?(?:short |brief |quick )?(?:summary|overview|introduction|outline|gist)"
+    rf"(?: (?:of|about|to) {_WHOLE})?"
+    rf"|what(?: is|'s) the (?:gist|content|contents|subject)(?: of {_WHOLE})?"
 )
 _NAMES_EN = re.compile(
     rf"(?P<person>who {_VERB}{_MOST}{_PLACE}|(?:who|which) are the (?:main|key|most (?:important|mentioned)) "
@@ -75,13 +98,21 @@ _NAMES_EN = re.compile(
 )
 _DOCUMENTS_ZH = (
     r"(?:请问|请)?(?:在|关于)?(?:这些|所有|全部|这个|这份|这批|本|我的|我们的|整个|上述)?的?"
-    r"(?:文档|文件|资料|知识库|材料|文章|文本|文集|文献|内容)(?:库|集)?(?:里面|里|中|当中)?"
+    r"(?:文档|文件夹|文件|目录|资料|知识库|材料|文章|文本|文集|文献|内容)(?:库|集)?(?:里面|里|中|当中)?"
 )
 _THEMES_ZH = re.compile(
     rf"(?:{_DOCUMENTS_ZH})?的?(?:主要|核心|中心|重要)的?(?:主题|话题|议题|内容|题材)(?:都)?(?:是什么|是哪些|有哪些|有什么|为何|包括什么|包括哪些)?"
     rf"|{_DOCUMENTS_ZH}的?(?:主题|话题|议题)(?:都)?(?:是什么|是哪些|有哪些|有什么)"
-    rf"|{_DOCUMENTS_ZH}(?:主要|都|大概|大致)*(?:讲|说|写|谈|讨论|介绍|涉及|包含|包括|关于)(?:了|的|的是|到)*(?:什么|哪些)(?:内容|主题|话题|方面|东西)?"
-    rf"|(?:概述|概括|总结|归纳)(?:一下)?{_DOCUMENTS_ZH}(?:的?(?:内容|主题|要点))?"
+)
+_WHOLE_ZH = rf"(?:{_DOCUMENTS_ZH}|这里面|这里边|这里|这些|这个|这|里面|里边|其中)"
+_ABOUT_ZH = re.compile(
+    r"(?:请问|请|那么|那|麻烦你?|能否|你能|你可以|帮我)?(?:"
+    rf"{_WHOLE_ZH}(?:主要|都|大概|大致|到底|究竟)*(?:是|讲|说|写|谈|讨论|介绍|涉及|包含|包括|关于|有|存)(?:了|的|的是|到|着|些)*(?:关于)?"
+    r"(?:什么|啥|哪些|哪方面)(?:的|内容|主题|话题|方面|东西|资料|文档|文件|信息)*"
+    rf"|(?:概述|概括|总结|归纳|介绍|描述|说明|讲讲|说说)(?:一下|下)?(?:{_WHOLE_ZH})?的?(?:内容|主题|要点|情况)?"
+    r"|(?:你|您)(?:都)?(?:知道|了解|能回答|可以回答|能告诉我|能帮我回答)(?:些)?(?:什么|哪些)(?:问题|内容|东西|信息)?"
+    r"|(?:我|我们)?(?:可以|能|能够)(?:问|查)(?:你)?(?:些)?(?:什么|哪些)(?:问题|内容|东西)?"
+    r")[呢吗吧啊呀]?"
 )
 _VERB_ZH = r"(?:被?提到|被?提及|出现)(?:次数)?(?:得|的次数|次数)?最(?:多|频繁|经常)"
 _NAMES_ZH = re.compile(
@@ -116,6 +147,8 @@ class _OverviewWording:
     name: str
     changes: str
     change: str
+    documents: tuple[str, str]
+    document: str
     joint: str
     colon: str
     passages: tuple[str, str]
@@ -134,6 +167,8 @@ _ENGLISH = _OverviewWording(
     name="{name} ({stores}{passages}): “{sentence}” [{number}]",
     changes="Files added or changed since {date}: {count}",
     change="{file} ({stores}{date}): “{sentence}” [{number}]",
+    documents=("This is {} document:", "These are {} documents:"),
+    document="{stores}{file}: “{sentence}” [{number}]",
     joint=", ",
     colon=": ",
     passages=("{} passage", "{} passages"),
@@ -146,6 +181,8 @@ _SIMPLIFIED = _OverviewWording(
     name="{name}（{stores}{passages}）：“{sentence}” [{number}]",
     changes="{date} 以来新增或修改的文件：{count} 个",
     change="{file}（{stores}{date}）：“{sentence}” [{number}]",
+    documents=("这里有 {} 个文档：", "这里有 {} 个文档："),
+    document="{stores}{file}：“{sentence}” [{number}]",
     joint="、",
     colon="：",
     passages=("{} 个段落", "{} 个段落"),
@@ -158,6 +195,8 @@ _TRADITIONAL = _OverviewWording(
     name="{name}（{stores}{passages}）：「{sentence}」 [{number}]",
     changes="{date} 以來新增或修改的檔案：{count} 個",
     change="{file}（{stores}{date}）：「{sentence}」 [{number}]",
+    documents=("這裡有 {} 個文件：", "這裡有 {} 個文件："),
+    document="{stores}{file}：「{sentence}」 [{number}]",
     joint="、",
     colon="：",
     passages=("{} 個段落", "{} 個段落"),
@@ -166,27 +205,42 @@ _TRADITIONAL = _OverviewWording(
 _WORDINGS: Mapping[str, _OverviewWording] = {"zh-Hans": _SIMPLIFIED, "zh-Hant": _TRADITIONAL}
 
 
+_NAMED = re.compile(rf"\b{_DOCUMENTS}\b|{_DOCUMENTS_ZH}")
+"""What a question about whole stores names if it does not only say "this"."""
+
+
 async def answer_overview(
-    question: str, stores: Sequence[str], context: Context, *, writer: str = ""
+    question: str, stores: Sequence[str], context: Context, *, writer: str = "", is_first: bool = True
 ) -> ComputedAnswer | None:
     """Return the answer to a question about whole stores, or ``None`` for any other question.
 
     ``stores`` are the keys of the stores in the registry. ``writer`` is the model that names the themes, if any.
+    ``is_first``: no question came before, so "What is this about?" means the stores.
     """
     if len(question) > MAX_QUESTION_CHARS:
         return None
     folded_question = await SEARCH.run(fold, question)
     plain_question = " ".join(folded_question.split()).strip(" ?？.。!！")
     subject = _subject(plain_question)
+    if subject == "about" and not is_first and not _NAMED.search(plain_question):
+        return None
     since = None if subject is not None else _since(plain_question, datetime.now().date())
     try:
+        if subject == "about":
+            request = FindChangedFiles(0.0, MAX_LISTED_FILES)
+            documents = [cast("ChangedFiles", await context.call(store, request)) for store in stores]
+            if sum(item.count for item in documents) <= MAX_FEW_FILES:
+                return await SEARCH.run(_list_documents, question, documents)
         if subject is not None:
             themes = [cast("StoreThemes", await context.call(store, FindThemes())) for store in stores]
-            if subject != "themes":
+            if subject not in ("about", "themes"):
                 return await SEARCH.run(_list_names, question, subject, themes)
             largest = _largest_themes([item.themes for item in themes])
             names = await name_themes(largest, question, writer, context) if writer and largest else {}
-            return await SEARCH.run(_list_themes, question, largest, names, len(stores))
+            answer = await SEARCH.run(_list_themes, question, largest, names, len(stores))
+            if answer is None and subject == "about":
+                answer = await SEARCH.run(_list_documents, question, documents)
+            return answer
         if since is not None:
             start = datetime.combine(since, datetime.min.time()).timestamp()
             request = FindChangedFiles(start, MAX_LISTED_FILES)
@@ -236,6 +290,23 @@ def _list_changes(question: str, since: date, changes: Sequence[ChangedFiles]) -
     return _numbered_list(heading, lines, [item.passage for item in files])
 
 
+def _list_documents(question: str, documents: Sequence[ChangedFiles]) -> ComputedAnswer | None:
+    """Return the answer with the beginning of each document; ``None`` if there is no document."""
+    wording = _WORDINGS.get(language(question), _ENGLISH)
+    files = list(chain.from_iterable(item.files for item in documents))[:MAX_LISTED_FILES]
+    lines = [
+        wording.document.format(
+            file=item.passage.filename,
+            stores=wording.stores([item.passage.store], len(documents)),
+            sentence=_beginning(item.passage.text),
+            number=number,
+        )
+        for number, item in enumerate(files, 1)
+    ]
+    heading = _write_count(wording.documents, sum(item.count for item in documents))
+    return _numbered_list(heading, lines, [item.passage for item in files]) if lines else None
+
+
 def _numbered_list(heading: str, lines: Sequence[str], examples: Sequence[Passage]) -> ComputedAnswer:
     text = "\n".join((heading, "", *(f"{number}. {line}" for number, line in enumerate(lines, 1)))).rstrip()
     return ComputedAnswer(
@@ -247,6 +318,8 @@ def _subject(plain_question: str) -> _Subject | None:
     """Return what a question about the whole store asks for; ``None`` if it asks for something else."""
     if _THEMES_EN.fullmatch(plain_question) or _THEMES_ZH.fullmatch(plain_question):
         return "themes"
+    if _ABOUT_ZH.fullmatch(plain_question) or _ABOUT_EN.fullmatch(_POLITE_EN.sub("", plain_question)):
+        return "about"
     match = _NAMES_EN.fullmatch(plain_question) or _NAMES_ZH.fullmatch(plain_question)
     if match is None:
         return None
@@ -318,8 +391,18 @@ def _most_mentioned(subject: _Subject, names: Sequence[MentionedName]) -> Sequen
     return largest[:MAX_LISTED_NAMES]
 
 
+def _beginning(text: str) -> str:
+    """Return the first sentences of a document, after the marks of its headings, shortened if they are long."""
+    texts = (" ".join(text[start:end].split()).lstrip("# ") for start, end in sentences(text))
+    return _shorten(" ".join(filter(None, texts)))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_SENTENCE_CHARS else f"{text[:MAX_SENTENCE_CHARS].rstrip()}…"
+
+
 def _sentence(text: str, words: Sequence[str]) -> str:
     """Return the sentence of a passage that contains most of the words, shortened if it is long."""
     texts = [" ".join(text[start:end].split()) for start, end in sentences(text)]
     best = max(texts, key=lambda item: sum(word.lower() in item.lower() for word in words), default="")
-    return best if len(best) <= MAX_SENTENCE_CHARS else f"{best[:MAX_SENTENCE_CHARS].rstrip()}…"
+    return _shorten(best)

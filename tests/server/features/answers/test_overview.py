@@ -166,6 +166,66 @@ def test_a_question_about_the_whole_store_is_answered_from_all_files(
     assert cited_files(message)
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is this about?",
+        "what's all this about",
+        "So what is this?",
+        "What's in here?",
+        "What is in this folder?",
+        "What do we have here?",
+        "What do you know?",
+        "What can you tell me about these files?",
+        "What can I ask you?",
+        "What questions can you answer?",
+        "What kind of documents are these?",
+        "Which documents do you have?",
+        "Tell me about this, please",
+        "Tell me what these documents are about.",
+        "Summarize this",
+        "Can you summarise everything for me?",
+        "Summary",
+        "Give me a short overview of this folder",
+        "Describe this collection.",
+        "What information is in here?",
+        "这是什么？",
+        "这是关于什么的？",
+        "里面讲了什么",
+        "这里有什么资料",
+        "这个文件夹里有什么",
+        "请介绍一下这些文档",
+        "总结一下",
+        "你能回答哪些问题？",
+        "我可以问什么？",
+        "這是關於什麼的？",
+    ],
+)
+def test_a_first_question_about_everything_is_answered(url: str, question: str) -> None:
+    themes_answer = ask(url, "docs", question)
+    assert [word for word in ("bread", "ferry", "telescope") if word not in themes_answer["content"]] == []
+    files_answer = ask(url, "letters", question)
+    assert LETTERS[0] in files_answer["content"] and LETTERS[1] in files_answer["content"]
+    assert cited_files(files_answer) == {"letters-0.md", "letters-1.md"}
+    scraps_answer = ask(url, "scraps", question)
+    assert [text for text in SCRAPS if text not in scraps_answer["content"]] == []
+    assert "themes" not in scraps_answer["content"]
+
+
+def test_a_later_question_is_about_everything_only_if_it_names_the_documents(url: str) -> None:
+    turns = [
+        {"role": "user", "content": "When does the ferry leave?"},
+        {"role": "assistant", "content": "Every two hours."},
+    ]
+    contents = []
+    for question in ("What is this about?", "What are these documents about?"):
+        body = {"model": "docs", "messages": [*turns, {"role": "user", "content": question}]}
+        headers = {"authorization": f"Bearer {KEYS['boss']}"}
+        response = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60)
+        contents.append(response.raise_for_status().json()["choices"][0]["message"]["content"])
+    assert ["main themes" in content for content in contents] == [False, True]
+
+
 def test_themes_are_named_by_a_model_or_by_their_words_without_one(url: str) -> None:
     first, second = (ask(url, "named", "What are the main themes?")["content"] for _ in range(2))
     lines = [line.partition(" (")[0] for line in first.splitlines()[2:]]
@@ -187,6 +247,19 @@ def test_themes_are_named_by_a_model_or_by_their_words_without_one(url: str) -> 
         "Which themes did the painter prefer?",
         "Which topics appear in the second letter?",
         "What changed since the storm?",
+        "Tell me about the ferry.",
+        "What do you know about Harwick?",
+        "What can I ask the captain?",
+        "What is in the box?",
+        "What is the purpose of the mirror?",
+        "Summarize the second chapter.",
+        "Which files does the daemon write?",
+        "What is this error?",
+        "What is it about?",
+        "这个设置是什么意思？",
+        "茶园里有什么？",
+        "介绍一下茶园",
+        "你知道茶叶吗？",
         "茶叶的主要产地是什么？",
     ],
 )
@@ -196,6 +269,8 @@ def test_a_question_about_a_part_is_answered_from_passages(url: str, question: s
         "by the words that passages share",
         "by the number of passages",
         "Files added or changed",
+        "documents:",
+        "个文档：",
     )
     assert [words for words in introductions if words in content] == []
 
