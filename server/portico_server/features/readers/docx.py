@@ -8,27 +8,30 @@ from typing import Any
 
 from docx import Document
 from docx.opc.exceptions import PackageNotFoundError
-from docx.oxml import OxmlElement
 from docx.oxml.simpletypes import ST_Merge
 from docx.table import Table, _Cell
 
-from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.features.chunkers.document import NotRead, Part, PartWriter, SourceDocument, Unreadable
 from portico_server.features.readers import section as titles
 from portico_server.features.readers.container import check_container
-from portico_server.features.readers.formulas import MATH, formula_text
+from portico_server.features.readers.docx_tree import page_lines, show_all_text
 
 _HEADING = re.compile(r"heading (\d)", re.I)
 
 
-def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield sections, each with the path of headings above it, which begins with the title of the document."""
+def read(source: SourceDocument) -> Iterator[Part | NotRead]:
+    """Yield sections, each with the path of headings above it, which begins with the title of the document.
+
+    The last part consists of the headers and footers of the pages.
+    """
     check_container(source, "Word document", "word/document.xml", ".docx")
     try:
         with source.open() as file:
             document = Document(file)
     except (PackageNotFoundError, KeyError, ValueError, SyntaxError) as error:
         raise Unreadable("is not a complete Word document: parts of it are missing or damaged.") from error
-    _write_out_formulas(document.element)
+    relations = document.part.rels
+    silent_picture_count = show_all_text(document.element, relations)
     writer = PartWriter()
     about = titles.clean_title(document.core_properties.title, source.name)
     styles = {style.style_id: style.name or "" for style in document.styles}
@@ -47,22 +50,16 @@ def read(source: SourceDocument) -> Iterator[Part]:
             lines = [block.text.strip(), ""]
         else:
             lines.extend(_lines(block, style))
-    text = "\n".join(lines).strip()
-    if text:
-        yield writer.part(text, heading=_path(about, heading))
-    elif not has_found:
+    page_heading: list[tuple[int, str]] = []
+    endings = (("\n".join(lines).strip(), heading), ("\n".join(page_lines(relations)), page_heading))
+    for text, headings in endings:
+        if text:
+            has_found = True
+            yield writer.part(text, heading=_path(about, headings))
+    if not has_found:
         raise Unreadable("contains no text.")
-
-
-def _write_out_formulas(root: Any) -> None:
-    """Replace each formula with a run of text, because the paragraph reader skips formulas."""
-    for kind in ("oMathPara", "oMath"):
-        for node in list(root.iter(f"{MATH}{kind}")):
-            run, text = OxmlElement("w:r"), OxmlElement("w:t")
-            text.text = formula_text(node)
-            run.append(text)
-            run.tail = node.tail
-            node.getparent().replace(node, run)
+    if silent_picture_count:
+        yield NotRead(f"{silent_picture_count:,} picture(s) without a description")
 
 
 def _path(about: str, heading: list[tuple[int, str]]) -> tuple[str, ...]:
@@ -82,7 +79,8 @@ def _level(style: str) -> int | None:
 def _lines(block: Any, style: str) -> list[str]:
     if not isinstance(block, Table):
         text = block.text.strip()
-        if text and "List" in style:
+        is_item = "List" in style or (block._p.pPr is not None and block._p.pPr.numPr is not None)
+        if text and is_item:
             text = f"- {text}"
         return [text, ""] if text else []
     return [*(" | ".join(cells) for cells in _rows(block) if any(cells)), ""]
@@ -101,7 +99,18 @@ def _rows(table: Any) -> Iterator[list[str]]:
             if cell.vMerge == ST_Merge.CONTINUE and column in above:
                 texts[column] = above[column][: titles.MAX_TITLE_CHARS]
             else:
-                texts[column] = " ".join(_Cell(cell, table).text.split())
+                texts[column] = _cell_text(_Cell(cell, table))
             column += cell.grid_span
         yield list(texts.values())
         above = texts
+
+
+def _cell_text(cell: _Cell) -> str:
+    """Return the text of a cell in one line, with the rows of a table inside it."""
+    texts: list[str] = []
+    for block in cell.iter_inner_content():
+        if isinstance(block, Table):
+            texts += (" | ".join(filter(None, row)) for row in _rows(block))
+        else:
+            texts.append(block.text)
+    return " ".join(" ".join(texts).split())
