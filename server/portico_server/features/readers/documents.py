@@ -54,8 +54,10 @@ class _DocumentWalk:
     def read(self, source: SourceDocument, depth: int) -> Iterator[tuple[FileFormat, Part]]:
         form = document_format(source)
         shift = self.end
+        unreadable_count = 0
         for part in form.reader()(source):
             if isinstance(part, Part):
+                unreadable_count += part.text.count("\ufffd")
                 place = part.place
                 start, end = place.start + shift, place.end + shift
                 self.end = max(self.end, end + 1)
@@ -70,6 +72,8 @@ class _DocumentWalk:
             begin = self.end
             yield from self._inner(replace(part, heading=(*source.heading, *part.heading)), depth + 1)
             shift += self.end - begin
+        if unreadable_count:
+            self.unread.append(f"{_title(source)}: {unreadable_count:,} character(s), shown as \ufffd")
 
     def _inner(self, source: SourceDocument, depth: int) -> Iterator[tuple[FileFormat, Part]]:
         name = _title(source)

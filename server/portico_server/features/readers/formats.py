@@ -163,13 +163,17 @@ READ_AS = {_OFFICE_BEFORE_2007: ".docx or .pptx", _RICH_TEXT: ".docx", _DWG: ".d
 """For each kind of file that must be converted, the format in which the file should be saved."""
 
 
+MIN_NUL_DISTANCE = 1_000
+"""Average number of bytes for each NUL that a text may contain, for example a log with a damaged line."""
+
+
 def looks_like_text(head: bytes) -> bool:
     """Return whether the first bytes of a file are text: they contain no NUL (except in UTF-16 and UTF-32) and few
     control characters.
     """
     if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
         return True
-    if b"\x00" in head:
+    if head.count(0) > max(1, len(head) // MIN_NUL_DISTANCE):
         return bool(wide_encoding(head))
     control = sum(head.count(byte) for byte in _CONTROL)
     return control <= len(head) // 50

@@ -6,6 +6,7 @@ import codecs
 import io
 import re
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from portico.wire import Place
 from portico_server.features.chunkers.document import Part, SourceDocument, Unreadable
@@ -73,8 +74,8 @@ def encoding_of(source: SourceDocument) -> str:
 
     Supports UTF-8, UTF-16 and UTF-32 (by byte order mark, UTF-16 also without), GB18030 (which includes GBK and
     GB2312), Big5, Shift-JIS, EUC-JP, EUC-KR and, if no other encoding fits, Windows-1252. The whole file decides
-    whether it is UTF-8; for the other encodings, a sample around the first byte that is not UTF-8 decides. Raises
-    `Unreadable` if the file is empty or binary.
+    whether it is UTF-8, which a few bad bytes do not change; for the other encodings, a sample around the first byte
+    that is not UTF-8 decides. Raises `Unreadable` if the file is empty or binary.
     """
     with source.open() as file:
         head = file.read(_SAMPLE_BYTES)
@@ -85,8 +86,8 @@ def encoding_of(source: SourceDocument) -> str:
                 return encoding
         if not looks_like_text(head):
             raise Unreadable("is binary, not text.", "unsupported_file")
-        if b"\x00" in head:
-            return wide_encoding(head)
+        if b"\x00" in head and (encoding := wide_encoding(head)):
+            return encoding
         decoder = codecs.getincrementaldecoder("utf-8")()
         position, block = 0, head
         try:
@@ -96,9 +97,46 @@ def encoding_of(source: SourceDocument) -> str:
                 block = file.read(_BLOCK_BYTES)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as error:
+            file.seek(0)
+            if _is_mostly_utf8(file):
+                return "utf-8"
             file.seek(max(0, position + error.start - _SAMPLE_BYTES // 4))
             return legacy_encoding(file.read(_SAMPLE_BYTES))
     return "utf-8"
+
+
+MIN_UTF8_RATIO = 3
+"""Minimum number of bytes in characters of UTF-8 for each other byte beyond ASCII, in a text that is read as UTF-8.
+
+In Chinese and Japanese encodings, up to .9 byte for each other byte looks like part of a character of UTF-8.
+"""
+
+_ASCII = bytes(range(0x80))
+_MULTI_BYTE = re.compile(
+    rb"[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xef][\x80-\xbf]{2}"
+    rb"|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2}"
+)
+"""The characters of UTF-8 beyond ASCII. Pairs of surrogates, which some programs write, count as two characters."""
+
+_CUT_CHARACTER = re.compile(rb"[\xc2-\xf4][\x80-\xbf]{0,2}\Z")
+
+
+def _is_mostly_utf8(file: BinaryIO) -> bool:
+    """Return whether most bytes beyond ASCII belong to characters of UTF-8.
+
+    A character that the end of the file cuts off does not count.
+    """
+    character_bytes = bad_bytes = 0
+    remainder = b""
+    while block := file.read(_BLOCK_BYTES):
+        block = remainder + block
+        cut_character = _CUT_CHARACTER.search(block)
+        remainder = cut_character[0] if cut_character is not None else b""
+        block = block.removesuffix(remainder)
+        bad_count = len(_MULTI_BYTE.sub(b"", block).translate(None, _ASCII))
+        bad_bytes += bad_count
+        character_bytes += len(block.translate(None, _ASCII)) - bad_count
+    return character_bytes >= MIN_UTF8_RATIO * bad_bytes
 
 
 _PAIR = re.compile(rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]")

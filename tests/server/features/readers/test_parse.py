@@ -54,6 +54,39 @@ def test_the_encoding_of_a_text_is_found(tmp_path: Path, text: str, encoding: st
     assert "".join(part.text for part in read_text(SourceDocument(path.name, path))) == text
 
 
+GERMAN = "Die Größe der Tür ist für Äpfel zu klein. "
+CHINESE = "面团要醒一夜，第二天早上再揉一次。"
+LOST = "Not read:\nx.txt: {} character(s), shown as \ufffd"
+
+
+@pytest.mark.parametrize(
+    ("data", "shown_text", "lost_count"),
+    [
+        # jawah/charset_normalizer 743, docling-project/docling PR 4202
+        (GERMAN.encode() + b"\xc3", f"{GERMAN}\ufffd", 1),
+        (CHINESE.encode()[:-1], f"{CHINESE[:-1]}\ufffd", 1),
+        (b"\xfc" + GERMAN.encode(), f"\ufffd{GERMAN}", 1),
+        (GERMAN.encode() + b"\xe4" + CHINESE.encode(), f"{GERMAN}\ufffd{CHINESE}", 1),
+        (CHINESE.encode() + b"\x80\xff" + CHINESE.encode(), f"{CHINESE}\ufffd\ufffd{CHINESE}", 2),
+        (GERMAN.encode() * 9_000 + b"\xc3", f"{GERMAN * 9_000}\ufffd", 1),
+        ((GERMAN.encode() + b"\xfc ") * 20, f"{GERMAN}\ufffd " * 20, 20),
+        (GERMAN.encode() + "\ufeff".encode() + CHINESE.encode(), f"{GERMAN}\ufeff{CHINESE}", 0),
+        (CHINESE.encode() + b"\x00" + CHINESE.encode(), f"{CHINESE}\ufffd{CHINESE}", 1),
+        (GERMAN.encode("cp1252"), GERMAN, 0),
+        (CHINESE.encode("gb18030") * 20 + b"\xff", f"{CHINESE * 20}\ufffd", 1),
+        (b"plain text, one bad byte: \xff", "plain text, one bad byte: \xff", 0),
+    ],
+)
+async def test_a_few_bad_bytes_do_not_change_the_encoding(
+    readers: ReaderPool, tmp_path: Path, data: bytes, shown_text: str, lost_count: int
+) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(data)
+    found_parts = [part async for run in readers.read(path, "x.txt") for part in run]
+    read_text = "".join(part.text for part in found_parts)
+    assert read_text == shown_text + (LOST.format(lost_count) if lost_count else "")
+
+
 def test_an_encoding_that_shows_only_late_in_a_file_is_found(tmp_path: Path) -> None:
     path = tmp_path / "late.txt"
     text = "English first.\n" * 40_000 + CHINESE * 20
