@@ -216,9 +216,16 @@ def _table(header: str, row: str, rank: int) -> str:
     """Return a Markdown table with one row that ends in its citation number, or a line of cells if the table has no
     header.
     """
-    names, cells = _cells(header.partition("\n")[0]), _cells(row)
+    head = header.partition("\n")[0]
+    names, cells = _cells(head), _cells(row)
     if not header:
         return f"{' · '.join(filter(None, cells))} [{rank}]"
+    # A bar at the beginning is the border of the table, or it ends an empty first cell.
+    if len(cells) < len(names) and row.lstrip().startswith("|"):
+        cells.insert(0, "")
+    elif len(names) < len(cells) and head.lstrip().startswith("|"):
+        names.insert(0, "")
+    cells += [""] * (len(names) - len(cells))
     rule = ["---"] * len(names)
     cells[-1] = f"{cells[-1]} [{rank}]".lstrip()
     return "\n".join(f"| {' | '.join(line)} |" for line in (names, rule, cells))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 
 from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
@@ -12,6 +13,15 @@ ROW_GROUP_CHARS = 1_000
 """Approximate number of characters in a group of rows."""
 
 _MAX_FIELD_CHARS = 1024 * 1024
+
+_SEPARATOR_LINE = re.compile(r'"?sep=(?P<mark>[^\r\n"])"?(?:\r?\n|\r|\Z)', re.IGNORECASE)
+"""A first line that only states the delimiter. Spreadsheet programs do not show it."""
+
+_COMMA_IN_TEXT = re.compile(r"[^\s,],(?: [^\s,]|(?<=\d,)\d)")
+"""A comma within a text or a number, such as "Cole, Ben" or "1,200"."""
+
+_NO_DELIMITER = "\x1f"
+"""The delimiter of a file with one column: the separator of units in ASCII."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
@@ -52,6 +62,8 @@ def records(source: SourceDocument) -> Iterator[tuple[int, list[str]]]:
     with open_text(source) as text:
         sample = text.read(64 * 1024)
         text.seek(0)
+        if _SEPARATOR_LINE.match(sample):
+            text.readline()
         rows = csv.reader((line.replace("\x00", "\ufffd") for line in text), delimiter=delimiter(sample))
         try:
             for number, cells in enumerate(rows, start=1):
@@ -66,7 +78,14 @@ def _line(cells: list[str]) -> str:
 
 
 def delimiter(sample: str) -> str:
-    """Return the delimiter (comma, semicolon, tab or ``|``) that splits the first lines most evenly."""
+    """Return the delimiter that the first line states (``sep=;``), or the one (comma, semicolon, tab or ``|``) that
+    splits the first lines most evenly.
+
+    If the first line has no delimiter and the others have only commas as in a text, the file has one column.
+    """
+    stated = _SEPARATOR_LINE.match(sample)
+    if stated is not None:
+        return stated["mark"]
     lines = [line for line in sample.splitlines()[:20] if line.strip()]
     best, limit = ",", 0
     for mark in (",", "\t", ";", "|"):
@@ -74,4 +93,7 @@ def delimiter(sample: str) -> str:
         minimum = min(counts, default=0)
         if minimum > limit:
             best, limit = mark, minimum
+    other_commas = any("," in _COMMA_IN_TEXT.sub("", row) for row in lines)
+    if not limit and lines and "," not in lines[0] and not other_commas:
+        return _NO_DELIMITER
     return best

@@ -38,6 +38,7 @@ BAKERY = {
         "```python\ntill.book(pretzel, till.number(pretzel))\ntill.close(pretzel)\n```\n\n"
         'To try it:\n\n```bash\ntill ask "How is a loaf booked in the till?"\n```\n'
     ),
+    "phones.csv": "Department,Person,Extension,Room\nPurchasing,Ada Brook,1201,\n,Ben Cole,1202,\n",
     "staff.md": "# Staff\n\nAda Meyer drives the van. Two apprentices clean the tables every evening.\n",
 }
 
@@ -227,6 +228,11 @@ def test_a_streamed_answer_is_the_same_in_pieces(http: httpx.Client) -> None:
 def test_a_row_of_a_table_has_its_header(http: httpx.Client) -> None:
     answer = ask(http, "bakery", "What is the price of a rye loaf?")["content"]
     assert answer == "> | Bread | Price |\n> | --- | --- |\n> | Rye loaf | 4.20 [1] |"
+
+
+def test_a_row_keeps_its_empty_cells(http: httpx.Client) -> None:
+    answer = ask(http, "bakery", "What is the extension of Ben Cole?")["content"]
+    assert answer.endswith("> |  | Ben Cole | 1202 | [1] |"), answer
 
 
 @pytest.mark.parametrize(

@@ -319,6 +319,26 @@ async def test_rows_of_a_table_come_with_their_header(readers: ReaderPool, tmp_p
     assert f"boat number {(second.place.row or 0) - 2} of" in second.text.split("\n")[1]
 
 
+@pytest.mark.parametrize(
+    ("lines", "text_lines"),
+    [
+        (["sep=|", "Code|Meaning", "E17|door, left"], ["Code | Meaning", "E17 | door, left"]),
+        (["SEP=;", "Code;Meaning, short", "E17;a,b"], ["Code | Meaning, short", "E17 | a,b"]),
+        (['"sep=\t"', "Code\tMeaning", "E17\tdoor"], ["Code | Meaning", "E17 | door"]),
+        (["Person", "Ben, Cole", "Ada, Dee"], ["Person", "Ben, Cole", "Ada, Dee"]),
+        (["Person", '"Ben, Cole"', "Ada"], ["Person", "Ben, Cole", "Ada"]),
+        (["Litres", "1,200", "980"], ["Litres", "1,200", "980"]),
+        (["Name, Fee", "Dinghy, 15"], ["Name | Fee", "Dinghy | 15"]),
+        (["Fees of May", "Boat,Fee", "Dinghy,15"], ["Fees of May", "Boat | Fee", "Dinghy | 15"]),
+    ],
+)
+async def test_cells_are_divided_only_by_the_delimiter_of_the_file(
+    readers: ReaderPool, tmp_path: Path, lines: list[str], text_lines: list[str]
+) -> None:
+    [part] = await parts(readers, tmp_path / "t.csv", "\n".join(lines).encode())
+    assert (part.text.split("\n"), part.place.row) == (text_lines, 2)
+
+
 async def test_rows_of_a_table_keep_their_numbers_across_empty_rows(
     readers: ReaderPool, tmp_path: Path
 ) -> None:
