@@ -1,46 +1,129 @@
 """Spreadsheets (xlsx, xlsm, xlsb, xls, ods): groups of rows, each with its sheet, its range of cells, and the header
 above.
 
-A formula without a stored value is shown as the formula itself.
+Cells read as the sheet shows them. Hidden sheets, rows and columns are left out. A formula without a stored value is
+shown as the formula itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, time, timedelta
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 import python_calamine as calamine
 
-from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.core.dataclass import dataclass
+from portico_server.features.chunkers.document import NotRead, Part, PartWriter, SourceDocument, Unreadable
 from portico_server.features.readers.container import MAX_ENTRIES, MAX_UNPACKED_BYTES
 from portico_server.features.readers.csv import ROW_GROUP_CHARS, short_header
-from portico_server.features.readers.sheet_formulas import FormulaCells, letters, unsolved_formulas
+from portico_server.features.readers.number_formats import format_cell, format_number
+from portico_server.features.readers.sheet_details import (
+    Cell,
+    SheetArea,
+    SheetDetails,
+    letters,
+    sheet_details,
+)
+from portico_server.features.readers.table_header import MAX_TITLE_ROWS, is_header
 from portico_server.features.readers.zip_size import check_zip_size
 
 MAX_CELLS = 5_000_000
 """Maximum number of cells in a sheet, including empty cells between filled cells."""
 
+MAX_HEADER_ROWS = 3
+"""Maximum number of rows of a header with merged cells."""
 
-def read(source: SourceDocument) -> Iterator[Part]:
+
+@dataclass(frozen=True, slots=True)
+class OpenSheet:
+    """A visible sheet: its cells, as calamine reads them, and what the file says about them."""
+
+    name: str
+    content: Any
+    area: SheetArea
+    details: SheetDetails
+
+    @property
+    def columns(self) -> Sequence[int]:
+        """The columns that are not hidden, counted from 0 from the first column with values."""
+        hidden = self.details.hidden_columns
+        return [number for number in range(self.area.width) if number + self.area.left_column not in hidden]
+
+    @property
+    def merged_ranges(self) -> Sequence[tuple[Cell, Cell]]:
+        """The first and last cells of merged cells."""
+        return self.content.merged_cell_ranges or self.details.merged_ranges or ()
+
+    def text(self, cell: Cell, value: object) -> str:
+        """Return the text that a cell shows."""
+        details = self.details
+        shown_text = details.texts.get(cell)
+        if shown_text is None and details.styles:
+            index = (cell[0] - self.area.top) * self.area.width + cell[1] - self.area.left_column
+            style = details.styles[index] if index < len(details.styles) else 0
+            shown_text = format_number(value, details.formats[style]) if details.formats[style] else None
+        if shown_text is None:
+            shown_text = format_cell(value)
+        return shown_text or details.formulas.get(cell, "")
+
+
+class _ShownRow(NamedTuple):
+    """A row without its hidden cells: its number, from 0, the values, and the texts that it shows."""
+
+    number: int
+    values: Sequence[object]
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """The names of the columns, the titles above them, and the first and last row of the names, from 0."""
+
+    names: Sequence[str]
+    titles: Sequence[_ShownRow]
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class _HiddenCells:
+    """Counts the sheets, and the rows and columns with values, that are hidden."""
+
+    sheets: int = 0
+    rows: int = 0
+    columns: int = 0
+
+    def summary(self) -> str:
+        """Return the counts in words, such as ``2 hidden sheets, 1 hidden row``."""
+        counts = (("sheet", self.sheets), ("row", self.rows), ("column", self.columns))
+        return ", ".join(f"{count} hidden {name}{'s' * (count > 1)}" for name, count in counts if count)
+
+
+def read(source: SourceDocument) -> Iterator[Part | NotRead]:
     """Yield the rows of every sheet in groups. ``row`` is the number of the group's first row below the header,
     ``cell`` the range of the group.
     """
     writer = PartWriter()
     has_parts = False
-    with open_sheets(source) as sheets:
-        for name, sheet, formulas in sheets:
-            for part in _groups(writer, sheet, name, formulas):
+    with open_sheets(source) as (sheets, hidden_sheets):
+        hidden = _HiddenCells(hidden_sheets)
+        for sheet in sheets:
+            for part in _groups(writer, sheet, hidden):
                 has_parts = True
                 yield part
     if not has_parts:
         raise Unreadable("has only empty cells.")
+    if hidden.summary():
+        yield NotRead(hidden.summary())
 
 
 @contextmanager
-def open_sheets(source: SourceDocument) -> Iterator[Iterator[tuple[str, Any, FormulaCells]]]:
-    """Open a workbook, and yield its sheets: the name, the sheet of calamine, and its formulas without a value.
+def open_sheets(source: SourceDocument) -> Iterator[tuple[Iterator[OpenSheet], int]]:
+    """Open a workbook, and yield its visible sheets and the number of its hidden sheets.
 
     Raises `Unreadable`.
     """
@@ -54,81 +137,168 @@ def open_sheets(source: SourceDocument) -> Iterator[Iterator[tuple[str, Any, For
             raise Unreadable("is protected by a password. Add a copy without a password.") from error
         except calamine.CalamineError as error:
             raise Unreadable("is not a complete spreadsheet: it is damaged or truncated.") from error
-        yield _sheets(book, unsolved_formulas(file))
+        names = [
+            sheet.name for sheet in book.sheets_metadata if sheet.visible == calamine.SheetVisibleEnum.Visible
+        ]
+        hidden_count = len(book.sheet_names) - len(names)
+        yield _sheets(book, names, sheet_details(file)), hidden_count
 
 
-def _sheets(book: Any, formulas: Mapping[str, FormulaCells]) -> Iterator[tuple[str, Any, FormulaCells]]:
-    for name in book.sheet_names:
+def _sheets(
+    book: Any, names: Iterable[str], details_of: Callable[[str, SheetArea], SheetDetails]
+) -> Iterator[OpenSheet]:
+    for name in names:
         try:
-            sheet = book.get_sheet_by_name(name)
+            content = book.get_sheet_by_name(name)
         except calamine.CalamineError:
             continue  # a chart or an old macro sheet, which has no cells
-        if sheet.total_height * sheet.total_width > MAX_CELLS:
+        if content.total_height * content.total_width > MAX_CELLS:
             raise Unreadable(f"has more than {MAX_CELLS:,} cells in its sheet '{name}'. Split it.")
-        yield name, sheet, formulas.get(name, {})
+        top, left_column = content.start or (0, 0)
+        area = SheetArea(top, left_column, content.height, content.width)
+        yield OpenSheet(name, content, area, details_of(name, area))
 
 
-def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -> Iterator[Part]:
-    header = ""
+def _groups(writer: PartWriter, sheet: OpenSheet, hidden: _HiddenCells) -> Iterator[Part]:
+    rows = _shown_rows(sheet, hidden)
+    begin = list(islice(rows, MAX_TITLE_ROWS + MAX_HEADER_ROWS + 1))
+    head = _header(begin, sheet)
+    if head is None:
+        return
+    columns = [sheet.area.left_column + number for number in sheet.columns]
+    left_column, right = letters(columns[0]), letters(columns[-1])
+    heading: tuple[str, ...] = ()
     group: list[str] = []
-    first = width = columns = head = 0
-    left_column, top = (sheet.start[1], sheet.start[0]) if sheet.start else (0, 0)
+    first = width = 0
+
+    def part(shown_text: str, first_row: int, last_row: int) -> Part:
+        cells = f"{left_column}{first_row}:{right}{last_row}"
+        return writer.part(shown_text, row=first_row, sheet=sheet.name, cell=cells, heading=heading)
 
     def flush() -> Iterator[Part]:
         if group:
-            end = f"{letters(left_column + columns - 1)}{first + len(group) - 1}"
-            cells = f"{letters(left_column)}{first}:{end}"
-            yield writer.part("\n".join([header, *group]), row=first, sheet=name, cell=cells)
+            yield part("\n".join([header, *group]), first, first + len(group) - 1)
+            group.clear()
 
-    def header_part() -> Part:
-        cell = f"{letters(left_column)}{head}:{letters(left_column + columns - 1)}{head}"
-        return writer.part(header, row=head, sheet=name, cell=cell)
-
-    row = top
-    for cells in sheet.to_python(skip_empty_area=True):
-        row += 1
-        line = " | ".join(
-            format_cell(cell) or formulas.get((row - 1, column), "")
-            for column, cell in enumerate(cells, start=left_column)
-        )
-        if not line.strip(" |"):
-            # The rows of a group are consecutive, so the first row and the number of rows determine the
-            # range.
+    for title in head.titles:
+        shown_title = next(filter(None, title.texts))
+        yield part(shown_title, title.number + 1, title.number + 1)
+        heading = (*heading, shown_title)
+    header = " | ".join(head.names)
+    has_groups = len(header) > ROW_GROUP_CHARS
+    if has_groups:
+        yield part(header, head.first + 1, head.last + 1)
+        header = short_header(header)
+    for number, _values, texts in chain((row for row in begin if row.number > head.last), rows):
+        line = " | ".join(texts)
+        is_empty = not line.strip(" |")
+        # The rows of a group are consecutive, so the first row and the number of rows determine the range.
+        if group and (is_empty or number + 1 != first + len(group) or width + len(line) > ROW_GROUP_CHARS):
             yield from flush()
-            group, width = [], 0
+            width = 0
+        if is_empty:
             continue
-        if not header:
-            header, columns, head = line, len(cells), row
-            if len(header) > ROW_GROUP_CHARS:
-                yield header_part()
-                header, head = short_header(header), 0
-            continue
-        if group and width + len(line) > ROW_GROUP_CHARS:
-            yield from flush()
-            group, width = [], 0
-        first = first if group else row
+        if not group:
+            first, has_groups = number + 1, True
         group.append(line)
         width += len(line)
-        head = 0
-    if header and head:
-        yield header_part()
+    if not has_groups:
+        yield part(header, head.first + 1, head.last + 1)
     yield from flush()
 
 
-def format_cell(cell: object) -> str:
-    """Return a value approximately as the spreadsheet displays it."""
-    match cell:
-        case bool():
-            return str(cell).upper()
-        case float() if cell.is_integer() and abs(cell) < 1e15:
-            return str(int(cell))
-        case float():
-            return f"{cell:.12g}"
-        case datetime() if cell.time() == time():
-            return cell.date().isoformat()
-        case datetime():
-            return cell.isoformat(" ", "seconds")
-        case date() | time() | timedelta():
-            return str(cell)
-        case _:
-            return " ".join(str(cell).split())
+def _shown_rows(sheet: OpenSheet, hidden: _HiddenCells) -> Iterator[_ShownRow]:
+    """Yield the rows that are not hidden. Each row of cells that are merged vertically has their text."""
+    top, left_column = sheet.area.top, sheet.area.left_column
+    details, columns = sheet.details, sheet.columns
+    hidden_columns = [
+        number for number in range(sheet.area.width) if number + left_column in details.hidden_columns
+    ]
+    columns_with_values: set[int] = set()
+    is_plain = not (details.styles or details.texts or details.formulas)
+    merged_from: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for (first_row, column), (last_row, _last_column) in sheet.merged_ranges:
+        if last_row > first_row:
+            merged_from[first_row].append((column - left_column, last_row))
+    repeated: dict[int, tuple[int, str]] = {}
+    for number, values in enumerate(sheet.content.to_python(skip_empty_area=True), start=top):
+        if is_plain:
+            texts = [format_cell(value) for value in values]
+        else:
+            texts = [sheet.text((number, column), value) for column, value in enumerate(values, left_column)]
+        if repeated:
+            for column, (_last_row, merged_text) in repeated.items():
+                texts[column] = texts[column] or merged_text
+            repeated = {column: merge for column, merge in repeated.items() if merge[0] > number}
+        for column, last_row in merged_from.get(number, ()):
+            if 0 <= column < len(texts):
+                repeated[column] = last_row, texts[column]
+        if details.notes:
+            texts = [
+                f"{shown_text} (note: {details.notes[number, column]})".lstrip()
+                if (number, column) in details.notes
+                else shown_text
+                for column, shown_text in enumerate(texts, left_column)
+            ]
+        if number in details.hidden_rows:
+            hidden.rows += any(texts)
+            continue
+        if hidden_columns:
+            columns_with_values.update(column for column in hidden_columns if texts[column])
+            values = [values[column] for column in columns]
+            texts = [texts[column] for column in columns]
+        yield _ShownRow(number, values, texts)
+    hidden.columns += len(columns_with_values)
+
+
+def _header(rows: Sequence[_ShownRow], sheet: OpenSheet) -> _Header | None:
+    """Return the header in the first rows of a sheet: the first row with values, or below titles the row with names,
+    and the rows below it whose cells its merged cells span.
+    """
+    rows = [row for row in rows if any(row.texts)]
+    if not rows:
+        return None
+    title_count = next((i for i, row in enumerate(rows) if len({*filter(None, row.texts)}) > 1), 0)
+    if title_count > MAX_TITLE_ROWS or not _has_names(rows[title_count]):
+        title_count = 0
+    levels = [rows[title_count]]
+    for row in rows[title_count + 1 : title_count + MAX_HEADER_ROWS]:
+        spans = _spans(sheet, levels[-1].number)
+        if not _is_below(row, spans):
+            break
+        levels[-1] = _filled(levels[-1], spans)
+        levels.append(row)
+    names = [
+        " ".join(dict.fromkeys(filter(None, column)))
+        for column in zip(*(level.texts for level in levels), strict=True)
+    ]
+    return _Header(names, rows[:title_count], levels[0].number, levels[-1].number)
+
+
+def _has_names(row: _ShownRow) -> bool:
+    return is_header([value for value, shown_text in zip(row.values, row.texts, strict=True) if shown_text])
+
+
+def _spans(sheet: OpenSheet, row: int) -> Sequence[range]:
+    """Return the places of horizontally merged cells of a row among the columns that are not hidden."""
+    columns = [number + sheet.area.left_column for number in sheet.columns]
+    spans: list[range] = []
+    for first, last in sorted(merge for merge in sheet.merged_ranges if merge[0][0] == merge[1][0] == row):
+        span = range(bisect_left(columns, first[1]), bisect_right(columns, last[1]))
+        if not spans or span.start >= spans[-1].stop:
+            spans.append(span)
+    return spans
+
+
+def _is_below(row: _ShownRow, spans: Sequence[range]) -> bool:
+    """Return whether a row names the columns that the merged cells of a header span."""
+    return any(sum(1 for column in span if row.texts[column]) > 1 for span in spans) and _has_names(row)
+
+
+def _filled(row: _ShownRow, spans: Sequence[range]) -> _ShownRow:
+    """Return a row of a header with the text of merged cells in each of them."""
+    texts = list(row.texts)
+    for span in spans:
+        for column in span:
+            texts[column] = texts[span.start]
+    return _ShownRow(row.number, row.values, texts)

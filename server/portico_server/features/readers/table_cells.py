@@ -11,7 +11,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.tables import ColumnKind
 from portico_server.core.words import MONTHS
 from portico_server.db.query.memory_table import CellValue
-from portico_server.features.readers.sheet import format_cell
+from portico_server.features.readers.number_formats import format_cell
 
 MAX_UNIT_CHARS: Final = 12
 """Maximum length of a unit in characters."""

@@ -85,7 +85,7 @@ def _header_row(rows: Sequence[Row], width: int) -> int | None:
         names = [cell for cell in cells if not is_blank(cell)]
         if len({*map(text_of, names)}) < 2:
             continue  # a title, perhaps in merged cells
-        if not _is_header(names):
+        if not is_header(names):
             return None
         named_columns = max(len(names), _width_of_next(rows, number))
         return number if named_columns >= MIN_WIDTH_SHARE * width else None
@@ -97,10 +97,10 @@ def _width_of_next(rows: Sequence[Row], number: int) -> int:
     if number + 1 >= len(rows):
         return 0
     texts = [cell for cell in rows[number + 1][1] if not is_blank(cell)]
-    return len(texts) if _is_header(texts) else 0
+    return len(texts) if is_header(texts) else 0
 
 
-def _is_header(cells: Sequence[object]) -> bool:
+def is_header(cells: Sequence[object]) -> bool:
     """Return whether cells are names; years among them are names too."""
     return any(isinstance(cell, str) and not is_value(cell) for cell in cells) and all(
         _YEAR.fullmatch(text_of(cell))
@@ -115,7 +115,7 @@ def _continues_header(header: Sequence[object], cells: Sequence[object], below: 
     Without a gap in the first row, several rows below must show that.
     """
     has_gap = any(is_blank(cell) for cell in header[: _width(cells)])
-    if len(below) < (1 if has_gap else 3) or not _is_header([cell for cell in cells if not is_blank(cell)]):
+    if len(below) < (1 if has_gap else 3) or not is_header([cell for cell in cells if not is_blank(cell)]):
         return False
     return any(
         not is_blank(cell)
@@ -153,7 +153,7 @@ def _has_several_tables(columns: Sequence[ColumnName], rows: Sequence[Row]) -> b
     return any(
         number > previous + 1
         and len(names := [cell for cell in cells if not is_blank(cell)]) > 1
-        and _is_header(names)
+        and is_header(names)
         and any(map(is_value, rows[0][1]))
         for (previous, _cells), (number, cells) in pairwise(rows)
     )

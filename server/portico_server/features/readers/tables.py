@@ -23,7 +23,7 @@ from portico_server.features.chunkers.document import Part, SourceDocument, Unre
 from portico_server.features.chunkers.tables import divide_rows
 from portico_server.features.readers import csv, sheet
 from portico_server.features.readers.documents import document_format, place
-from portico_server.features.readers.sheet_formulas import FormulaCells, column_number, letters
+from portico_server.features.readers.sheet_details import letters
 from portico_server.features.readers.table_cells import TypedColumn, typed_column
 from portico_server.features.readers.table_header import Row, SheetTable, fill_merged, table_rows
 from portico_server.features.readers.text import open_text
@@ -55,17 +55,24 @@ CITED_ROWS_LIMIT: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class LoadedTable:
-    """A table of a file: where it is, what stands above it, its columns, and its rows in memory."""
+    """A table of a file: where it is, what stands above it, its columns, and its rows in memory.
+
+    ``sheet_columns`` are the columns of a workbook, counted from 0.
+    """
 
     sheet: str
     title: str
     labels: Sequence[str]
     columns: Sequence[StoreColumn]
     data: MemoryTable
+    sheet_columns: Sequence[int]
     is_partial: bool
 
 
-_ROW_CELLS = re.compile(r"([A-Z]+)(\d+):[A-Z]+\d+")
+_ROW_CELLS = re.compile(r"[A-Z]+(\d+):[A-Z]+\d+")
+
+_CODE = re.compile(r"0[0-9]+")
+"""A number that its cell fills with zeros."""
 
 _cached_tables: OrderedDict[tuple[str, int, int], Sequence[LoadedTable]] = OrderedDict()
 
@@ -131,10 +138,13 @@ def _cell_count(tables: Sequence[LoadedTable]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _SheetRows:
-    """The rows of a sheet. ``semicolons`` separate its cells; ``is_partial``: there are more rows."""
+    """The rows of a sheet, and its columns, counted from 0. ``semicolons`` separate its cells; ``is_partial``: there
+    are more rows.
+    """
 
     name: str
     rows: Sequence[Row]
+    columns: Sequence[int] = ()
     semicolons: bool = False
     is_partial: bool = False
 
@@ -145,11 +155,14 @@ def _sheets(source: SourceDocument) -> Iterator[_SheetRows]:
     if form == "csv":
         yield _csv_rows(source)
     elif form == "sheet":
-        with sheet.open_sheets(source) as sheets:
-            for name, content, formulas in sheets:
-                is_partial = content.total_height * content.total_width > MAX_TABLE_CELLS
-                rows = _sheet_rows(content, formulas, is_partial=is_partial)
-                yield _SheetRows(name, rows, is_partial=is_partial)
+        with sheet.open_sheets(source) as (sheets, _hidden_count):
+            for open_sheet in sheets:
+                is_partial = (
+                    open_sheet.content.total_height * open_sheet.content.total_width > MAX_TABLE_CELLS
+                )
+                rows = _sheet_rows(open_sheet, is_partial=is_partial)
+                columns = [open_sheet.area.left_column + number for number in open_sheet.columns]
+                yield _SheetRows(open_sheet.name, rows, columns, is_partial=is_partial)
     else:
         raise Unreadable("has no tables to compute with.", "unsupported_file")
 
@@ -163,11 +176,13 @@ def _csv_rows(source: SourceDocument) -> _SheetRows:
         rows.append((number, cells))
         cell_count += len(cells)
         if cell_count > MAX_TABLE_CELLS:
-            return _SheetRows("", rows[:PARTIAL_ROWS], semicolons, is_partial=True)
-    return _SheetRows("", rows, semicolons)
+            return _SheetRows("", rows[:PARTIAL_ROWS], semicolons=semicolons, is_partial=True)
+    return _SheetRows("", rows, semicolons=semicolons)
 
 
-def _sheet_rows(content: Any, formulas: FormulaCells, *, is_partial: bool) -> list[Row]:
+def _sheet_rows(open_sheet: sheet.OpenSheet, *, is_partial: bool) -> list[Row]:
+    """Return the rows that are not hidden, with numbers as values, and with codes such as 01067 as texts."""
+    content, details = open_sheet.content, open_sheet.details
     top, first_column = content.start or (0, 0)
     every_row = content.iter_rows() if is_partial else content.to_python(skip_empty_area=True)
     rows: list[list[object]] = [
@@ -175,15 +190,27 @@ def _sheet_rows(content: Any, formulas: FormulaCells, *, is_partial: bool) -> li
     ]
     ranges = [
         ((first[0] - top, first[1] - first_column), (last[0] - top, last[1] - first_column))
-        for first, last in content.merged_cell_ranges or ()
+        for first, last in open_sheet.merged_ranges
     ]
+    if details.styles or details.texts:
+        for row, cells in enumerate(rows, top):
+            for column, cell in enumerate(cells):
+                if isinstance(cell, float) and _CODE.fullmatch(
+                    shown_text := open_sheet.text((row, column + first_column), cell)
+                ):
+                    cells[column] = shown_text
     fill_merged(rows, ranges)
-    for (row, column), formula in formulas.items():
+    for (row, column), formula in details.formulas.items():
         if 0 <= row - top < len(rows) and 0 <= column - first_column < len(rows[row - top]):
             rows[row - top][column - first_column] = (
                 formula  # a text, so that nothing is computed without its value
             )
-    return [(number, cells) for number, cells in enumerate(rows, top + 1)]
+    columns = open_sheet.columns
+    return [
+        (number, [cells[column] for column in columns])
+        for number, cells in enumerate(rows, top + 1)
+        if number - 1 not in details.hidden_rows
+    ]
 
 
 def _load_table(sheet_rows: _SheetRows) -> LoadedTable | None:
@@ -203,7 +230,15 @@ def _load_table(sheet_rows: _SheetRows) -> LoadedTable | None:
     )
     columns = [_column(table, number, column, data) for number, column in enumerate(columns_of_cells)]
     labels = [column.label for column in table.columns]
-    return LoadedTable(sheet_rows.name, table.title, labels, columns, data, is_partial=sheet_rows.is_partial)
+    return LoadedTable(
+        sheet_rows.name,
+        table.title,
+        labels,
+        columns,
+        data,
+        sheet_rows.columns,
+        is_partial=sheet_rows.is_partial,
+    )
 
 
 def _column(table: SheetTable, number: int, column: TypedColumn, data: MemoryTable) -> StoreColumn:
@@ -279,15 +314,19 @@ def _cited_rows(
             if row.place.row in remaining:
                 remaining.discard(row.place.row)
                 line = row.text.rpartition("\n")[2]
-                row_place = replace(row.place, start=row.place.end - len(line), cell=_cell(row.place, column))
+                row_place = replace(
+                    row.place,
+                    start=row.place.end - len(line),
+                    cell=_cell(row.place, table.sheet_columns, column),
+                )
                 yield Part(f"{' | '.join(table.labels)}\n{line}", row_place)
         if not remaining:
             return
 
 
-def _cell(row: Place, column: int | None) -> str | None:
+def _cell(row: Place, columns: Sequence[int], column: int | None) -> str | None:
     """Return the cell of a column in a row of a workbook."""
     cells = _ROW_CELLS.fullmatch(row.cell or "")
     if column is None or cells is None:
         return row.cell
-    return f"{letters(column_number(cells[1]) + column)}{cells[2]}"
+    return f"{letters(columns[column])}{cells[1]}"

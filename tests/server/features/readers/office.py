@@ -40,6 +40,13 @@ def rewritten(data: bytes, member: str, pattern: str, replacement: str) -> bytes
     return zipped({**members, **new_members})
 
 
+def extended(data: bytes, new_members: Mapping[str, str]) -> bytes:
+    """Return a zip file with further members."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    return zipped({**members, **new_members})
+
+
 def tarred(members: Mapping[str, bytes], mode: str = "w:gz") -> bytes:
     """Return a compressed tar file."""
     data = io.BytesIO()
@@ -143,13 +150,17 @@ def sheets(
     *,
     corner: tuple[int, int] = (0, 0),
     merged: Mapping[str, Sequence[str]] | None = None,
+    formats: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return a spreadsheet (xlsx) with rows by sheet, and formulas (``=…``) without a value.
 
-    ``corner`` is the row and the column, from 0, where each sheet begins. ``merged`` has ranges of cells by sheet.
+    ``corner`` is the row and the column, from 0, where each sheet begins. ``merged`` has ranges of cells by sheet,
+    ``formats`` the number formats of cells in every sheet.
     """
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     relations, sheet_elements = {}, ""
+    codes = list(dict.fromkeys((formats or {}).values()))
+    styles = {name: f' s="{1 + codes.index(code)}"' for name, code in (formats or {}).items()}
     members: dict[str, str] = {}
     for i, (name, rows) in enumerate(content.items(), start=1):
         relations[f"rId{i}"] = ("worksheet", f"worksheets/sheet{i}.xml")
@@ -161,7 +172,7 @@ def sheets(
                 if isinstance(v, str) and v.startswith("=")
                 else f'<c r="{chr(65 + c)}{r}" t="inlineStr"><is><t>{escape(v)}</t></is></c>'
                 if isinstance(v, str)
-                else f'<c r="{chr(65 + c)}{r}"><v>{v}</v></c>'
+                else f'<c r="{chr(65 + c)}{r}"{styles.get(f"{chr(65 + c)}{r}", "")}><v>{v}</v></c>'
                 for c, v in enumerate(row, start=corner[1])
                 if v is not None
             )
@@ -171,6 +182,17 @@ def sheets(
             f'<worksheet xmlns="{main}"><sheetData>{lines}</sheetData>'
             f"{f'<mergeCells>{ranges}</mergeCells>' if ranges else ''}</worksheet>"
         )
+    if codes:
+        number_formats = "".join(
+            f'<numFmt numFmtId="{i}" formatCode="{escape(code, {chr(34): "&quot;"})}"/>'
+            for i, code in enumerate(codes, 200)
+        )
+        style_formats = "".join(f'<xf numFmtId="{i}"/>' for i in (0, *range(200, 200 + len(codes))))
+        members["xl/styles.xml"] = (
+            f'<styleSheet xmlns="{main}"><numFmts>{number_formats}</numFmts><cellXfs>{style_formats}</cellXfs>'
+            "</styleSheet>"
+        )
+        relations["styles"] = ("styles", "styles.xml")
     members["xl/_rels/workbook.xml.rels"] = _relations(relations)
     members["xl/workbook.xml"] = (
         f'<workbook xmlns="{main}" xmlns:r="{_OFFICE}"><sheets>{sheet_elements}</sheets></workbook>'

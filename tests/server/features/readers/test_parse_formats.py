@@ -9,8 +9,8 @@ from tests.server.features.readers.reading import Reading, stand_in_one_text
 from portico.wire import Place
 from portico_server.features.chunkers.document import SourceDocument, Unreadable
 from portico_server.features.readers.formats import is_document
-from portico_server.features.readers.sheet import format_cell
-from portico_server.features.readers.sheet_formulas import letters
+from portico_server.features.readers.number_formats import format_cell
+from portico_server.features.readers.sheet_details import letters
 from portico_server.features.readers.text import read as read_text
 
 # --- office ------------------------------------------------------------------------------------------------------
@@ -128,6 +128,178 @@ async def test_a_table_that_begins_in_the_middle_of_a_sheet_keeps_its_cells(read
         ("Boat | Fee\nDinghy | 15", "C6:D6", 6),
         ("Boat | Fee\nFerry | 90", "C8:D8", 8),
     ]
+
+
+@pytest.mark.parametrize(
+    ("number_format", "value", "shown_text"),
+    [
+        ("0.0%", 0.075, "7.5%"),
+        ("0 %", -0.12, "-12 %"),
+        ('0"%"', 12, "12%"),
+        ("00000", 1067, "01067"),
+        ("[h]:mm", 1.5625, "37:30"),
+        ("[h]:mm:ss", 1.5625, "37:30:00"),
+        ('[h]" h "mm', 1.5625, "37 h 30"),
+        ("[mm]:ss", 0.03125, "45:00"),
+        ('"$"#,##0.00', 1234.5, "$1,234.50"),
+        ("[$$-409]#,##0.00", 1234567.891, "$1,234,567.89"),
+        ("#,##0.00 [$€-407]", -1234.5, "-1,234.50 €"),
+        ("[$EUR] #,##0", 1200, "EUR 1,200"),
+        ('0.0" kg"', 12.5, "12.5 kg"),
+        ("0.00\\ \\m", 2.675, "2.68 m"),
+        ('0"件"', 3, "3件"),
+        ("#,##0;(#,##0)", -2500, "(2,500)"),
+        ("#,##0_);[Red](#,##0)", -2500, "(2,500)"),
+        ('_(* #,##0.00_);_(* \\(#,##0.00\\);_(* "-"??_);_(@_)', -2500, "(2,500.00)"),
+        ('_(* #,##0.00_);_(* \\(#,##0.00\\);_(* "-"??_);_(@_)', 0, "-"),
+        ("0.00", -0.001, "0.00"),
+        ("0.0,,", 1234567, "1.2"),
+        ("000-00-0000", 123456789, "123-45-6789"),
+        ("(000) 000-0000", 5551234567, "(555) 123-4567"),
+        ("# ?/?", 1.25, "1 1/4"),
+        ("# ?/8", 1.5, "1 4/8"),
+        ("0.00E+00", 123456, "1.23E+05"),
+        ('General" m"', -0.5, "-0.5 m"),
+        ("yyyy-mm-dd", 46096, "2026-03-15"),
+        ("dd/mm/yyyy", 46096, "2026-03-15"),
+        ("[<10]0.0;0", 7, "7"),
+        ("0." + "0" * 100, 1.5, "1.5"),
+        ("0" * 1000, 1.5, "1.5"),
+        ("0.00", 1e300, "1e+300"),
+    ],
+)
+async def test_a_cell_of_a_spreadsheet_reads_as_it_shows(
+    read: Reading, number_format: str, value: float, shown_text: str
+) -> None:
+    data = office.sheets({"S": [["Item", "Value"], ["x", value]]}, formats={"B2": number_format})
+    [part] = await read("values.xlsx", data)
+    assert part.text == f"Item | Value\nx | {shown_text}"
+
+
+async def test_errors_and_notes_of_cells_are_read(read: Reading) -> None:
+    data = office.sheets({"S": [["Depot", "Trucks"], ["Alder", 12], ["Birch", 0]]})
+    data = office.rewritten(data, "*sheet1.xml", r'<c r="B3"><v>0', '<c r="B3" t="e"><v>#DIV/0!')
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    relation = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/comments"
+    notes = {
+        "xl/comments1.xml": f'<comments xmlns="{main}"><commentList><comment ref="B2"><text><r><t>two are in </t></r>'
+        "<r><t>repair</t></r></text></comment></commentList></comments>",
+        "xl/worksheets/_rels/sheet1.xml.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/'
+        f'relationships"><Relationship Id="r1" Type="{relation}" Target="../comments1.xml"/></Relationships>',
+    }
+    [part] = await read("depots.xlsx", office.extended(data, notes))
+    assert part.text == "Depot | Trucks\nAlder | 12 (note: two are in repair)\nBirch | #DIV/0!"
+
+
+def _ods_cell(text: str, value: str = "", attributes: str = "") -> str:
+    kind = f"office:value-type='float' office:value='{value}'" if value else "office:value-type='string'"
+    return f"<table:table-cell {kind} {attributes}><text:p>{text}</text:p></table:table-cell>"
+
+
+async def test_an_opendocument_sheet_reads_as_it_shows(read: Reading) -> None:
+    columns = "<table:table-column table:number-columns-repeated='2'/>"
+    hidden_columns = f"{columns}<table:table-column table:visibility='collapse'/>"
+    lines = [
+        _ods_cell("Group") + _ods_cell("Share") + _ods_cell("Code"),
+        _ods_cell("Red", attributes="table:number-rows-spanned='2'")
+        + _ods_cell("7,5 %", "0.075")
+        + _ods_cell("x"),
+        "<table:covered-table-cell/>" + _ods_cell("12,50 EUR", "12.5") + _ods_cell("y"),
+        _ods_cell("Blue") + _ods_cell("3", "3", "table:number-columns-repeated='2'"),
+    ]
+    visibilities = ("visible", "visible", "filter", "collapse")
+    rows = "".join(
+        f"<table:table-row table:visibility='{visibility}'>{line}</table:table-row>"
+        for visibility, line in zip(visibilities, lines, strict=True)
+    )
+    end = "<table:table-row table:number-rows-repeated='1000000'><table:table-cell/></table:table-row>"
+    body = f"<table:table table:name='T'>{hidden_columns}{rows}{end}</table:table>"
+    part, unread = await read("shares.ods", office.opendocument(body, "spreadsheet"))
+    assert (part.text, part.place.cell) == ("Group | Share\nRed | 7,5 %\nRed | 12,50 EUR", "A2:B3")
+    assert unread.text == "Not read:\nshares.ods: 1 hidden row, 1 hidden column"
+
+
+@pytest.mark.parametrize(
+    ("rows", "cell_ranges", "titles", "text"),
+    [
+        (
+            [["Department", "Person"], ["Purchasing", "Ada"], [None, "Ben"], [None, "Cy"], ["Quality", "Di"]],
+            ["A2:A4"],
+            (),
+            "Department | Person\nPurchasing | Ada\nPurchasing | Ben\nPurchasing | Cy\nQuality | Di",
+        ),
+        (
+            [
+                ["Revenue by region", None, None, None, None],
+                ["Region", 2024, None, 2025, None],
+                [None, "First half", "Second half", "First half", "Second half"],
+                ["North", 411, 422, 433, 444],
+            ],
+            ["A1:E1", "B2:C2", "A2:A3", "D2:E2"],
+            ("Revenue by region",),
+            "Region | 2024 First half | 2024 Second half | 2025 First half | 2025 Second half\n"
+            "North | 411 | 422 | 433 | 444",
+        ),
+        (
+            [["Fees"], [None], ["Boat", "Fee"], ["Dinghy", 15]],
+            [],
+            ("Fees",),
+            "Boat | Fee\nDinghy | 15",
+        ),
+        (
+            [["Boat", "Fee", None], ["Dinghy", 15, 16], ["Ferry", 90, 91]],
+            ["B1:C1"],
+            (),
+            "Boat | Fee | \nDinghy | 15 | 16\nFerry | 90 | 91",
+        ),
+        ([["15", None], ["Dinghy", 15]], ["A1:B1"], (), "15 | \nDinghy | 15"),
+    ],
+)
+async def test_merged_cells_name_all_their_rows_and_columns(
+    read: Reading,
+    rows: list[list[str | float | None]],
+    cell_ranges: list[str],
+    titles: tuple[str, ...],
+    text: str,
+) -> None:
+    *title_parts, part = await read("staff.xlsx", office.sheets({"S": rows}, merged={"S": cell_ranges}))
+    assert tuple(title.text for title in title_parts) == part.place.heading == titles
+    assert part.text == text
+    assert stand_in_one_text([*title_parts, part])
+
+
+async def test_hidden_sheets_rows_and_columns_are_skipped_and_counted(read: Reading) -> None:
+    rows: list[list[str | float | None]] = [
+        ["Boat", "Cost", "Fee"],
+        *([f"boat {n}", n, n] for n in range(2, 7)),
+    ]
+    data = office.sheets({"Fees": rows, "Codes": [["Door", "Code"], ["rear", 7731]]})
+    data = office.rewritten(data, "*workbook.xml", 'name="Codes"', 'name="Codes" state="hidden"')
+    data = office.rewritten(
+        data, "*sheet1.xml", "<sheetData>", '<cols><col min="2" max="2" hidden="1"/></cols><sheetData>'
+    )
+    data = office.rewritten(data, "*sheet1.xml", r'<row r="([46])"', r'<row hidden="1" r="\1"')
+    part, last_part, unread = await read("fees.xlsx", data)
+    assert (part.text, part.place.cell) == ("Boat | Fee\nboat 2 | 2\nboat 3 | 3", "A2:C3")
+    assert (last_part.text, last_part.place.cell) == ("Boat | Fee\nboat 5 | 5", "A5:C5")
+    assert unread.text == "Not read:\nfees.xlsx: 1 hidden sheet, 2 hidden rows, 1 hidden column"
+
+
+@pytest.mark.parametrize(
+    ("row_attributes", "sheet_end"),
+    [
+        ("", '<autoFilter ref="A1:B9"><filterColumn colId="0"><filters/></filterColumn></autoFilter>'),
+        ('outlineLevel="1"', ""),
+    ],
+)
+async def test_rows_of_a_filter_or_a_collapsed_group_are_read(
+    read: Reading, row_attributes: str, sheet_end: str
+) -> None:
+    data = office.sheets({"Fees": [["Boat", "Fee"], ["Dinghy", 15], ["Ferry", 90]]})
+    data = office.rewritten(data, "*sheet1.xml", '<row r="3"', f'<row r="3" hidden="1" {row_attributes}')
+    data = office.rewritten(data, "*sheet1.xml", "</sheetData>", f"</sheetData>{sheet_end}")
+    [part] = await read("fees.xlsx", data)
+    assert part.text == "Boat | Fee\nDinghy | 15\nFerry | 90"
 
 
 async def test_rows_split_into_smaller_chunks_keep_their_cell_ranges(read: Reading) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.features.readers.office import sheets
+from tests.server.features.readers.office import rewritten, sheets
 
 from portico_server.features.chunkers.document import SourceDocument
 from portico_server.features.readers.tables import compute, find_tables
@@ -161,6 +161,39 @@ def test_a_header_may_have_a_title_two_rows_and_merged_cells(tmp_path: Path) -> 
 )
 def test_rows_without_one_clear_header_are_no_table(tmp_path: Path, lines: tuple[str, ...]) -> None:
     assert find_tables(csv_file(tmp_path, *lines), "fee") == []
+
+
+def test_numbers_with_a_format_stay_numbers_and_codes_are_texts(tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    rows: list[list[str | float | None]] = [
+        ["Town", "Postcode", "Fee"],
+        ["Dresden", 1067, 0.075],
+        ["Riesa", 1587, 0.05],
+    ]
+    formats = {"B2": "00000", "B3": "00000", "C2": "0.0%", "C3": "0.0%"}
+    path.write_bytes(sheets({"Sheet": rows}, formats=formats))
+    source = SourceDocument("table.xlsx", path)
+    [table] = find_tables(source, "fee in 01067")
+    assert [column["kind"] for column in table["columns"]] == ["text", "text", "number"]
+    assert table["columns"][1]["mentions"] == ({"words": "01067", "spellings": ("01067",)},)
+    assert total(source, 2, "Sheet") == pytest.approx(0.125)
+    answer = compute(source, {**SUM, "aggregate": "max", "sheet": "Sheet", "column": 2})
+    assert [row_text for row_text, _place in answer["rows"]] == [
+        "Town | Postcode | Fee\nDresden | 01067 | 7.5%"
+    ]
+
+
+def test_hidden_cells_are_not_computed_with(tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    data = sheets({"Sheet": [["Thing", "Cost", "Fee"], ["a", 1, 4], ["b", 2, 5], ["c", 3, 6]]})
+    columns = '<cols><col min="2" max="2" hidden="1"/></cols><sheetData>'
+    data = rewritten(data, "*sheet1.xml", "<sheetData>", columns)
+    path.write_bytes(rewritten(data, "*sheet1.xml", '<row r="3"', '<row r="3" hidden="1"'))
+    source = SourceDocument("table.xlsx", path)
+    [table] = find_tables(source, "fee")
+    assert [column["name"] for column in table["columns"]] == ["Thing", "Fee"]
+    answer = compute(source, {**SUM, "sheet": "Sheet", "column": 1})
+    assert (answer["value"], [place["cell"] for _text, place in answer["rows"]]) == (10, ["C2", "C4"])
 
 
 def test_a_formula_without_a_value_makes_its_column_a_text(tmp_path: Path) -> None:

@@ -1,0 +1,232 @@
+"""Number formats of spreadsheets (ECMA-376 part 1, 18.8.31): a number as its cell shows it.
+
+Portico shows dates in ISO format, so formats of dates are not applied. A value is also shown without its format if the
+format has conditions or is not one of the common forms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from fractions import Fraction
+from functools import lru_cache
+from typing import Final
+
+from portico_server.core.dataclass import dataclass
+
+MAX_FORMAT_CHARS: Final = 255
+"""Maximum length of a format in characters, as in Excel."""
+
+MAX_FORMATTED_NUMBER: Final = 1e15
+"""Numbers of this size or more are shown without their format."""
+
+BUILT_IN_FORMATS: Final = {
+    1: "0",
+    2: "0.00",
+    3: "#,##0",
+    4: "#,##0.00",
+    5: '"$"#,##0_);("$"#,##0)',
+    6: '"$"#,##0_);("$"#,##0)',
+    7: '"$"#,##0.00_);("$"#,##0.00)',
+    8: '"$"#,##0.00_);("$"#,##0.00)',
+    9: "0%",
+    10: "0.00%",
+    11: "0.00E+00",
+    12: "# ?/?",
+    13: "# ??/??",
+    37: "#,##0_);(#,##0)",
+    38: "#,##0_);(#,##0)",
+    39: "#,##0.00_);(#,##0.00)",
+    40: "#,##0.00_);(#,##0.00)",
+    41: '_(* #,##0_);_(* (#,##0);_(* "-"_);_(@_)',
+    42: '_("$"* #,##0_);_("$"* (#,##0);_("$"* "-"_);_(@_)',
+    43: '_(* #,##0.00_);_(* (#,##0.00);_(* "-"??_);_(@_)',
+    44: '_("$"* #,##0.00_);_("$"* (#,##0.00);_("$"* "-"??_);_(@_)',
+    45: "mm:ss",
+    46: "[h]:mm:ss",
+}
+"""Formats that a file names only by their number."""
+
+_TOKEN = re.compile(
+    r'"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|_.|\*.|\[\$(?P<currency>[^\]-]*)(?:-[^\]]*)?\]|'
+    r"\[(?P<elapsed>h+|m+|s+)\]|\[(?P<bracket>[^\]]*)\]|(?P<general>General)|(?P<digits>[0#?][0#?.,]*|\.[0#?]+)|"
+    r"(?P<exponent>E[+-]0+)|(?P<clock>h+|m+|s+)|(?P<date>[ydbgeah])|(?P<text>@)|(?P<end>;)|(?P<percent>%)|(?P<literal>.)",
+    re.IGNORECASE | re.DOTALL,
+)
+_FRACTION = re.compile(r"(?:[0#?]+ )?[?#]+/(?:[?#]+|\d+)")
+_COLOURS = re.compile(r"(?:black|blue|cyan|green|magenta|red|white|yellow|color ?\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _FormatPiece:
+    """A piece of a format: its kind, which is a group of `_TOKEN`, and its text."""
+
+    kind: str
+    text: str
+
+
+def format_cell(cell: object) -> str:
+    """Return a value approximately as the spreadsheet displays it without a number format."""
+    match cell:
+        case str():
+            return " ".join(cell.split())
+        case float() if cell.is_integer() and abs(cell) < 1e15:
+            return str(int(cell))
+        case float():
+            return f"{cell:.12g}"
+        case bool():
+            return str(cell).upper()
+        case datetime() if cell.time() == time():
+            return cell.date().isoformat()
+        case datetime():
+            return cell.isoformat(" ", "seconds")
+        case timedelta():
+            return _elapsed(cell, _pieces("[h]:mm:ss" if cell.seconds % 60 else "[h]:mm")[0]) or ""
+        case date() | time():
+            return str(cell)
+        case _:
+            return " ".join(str(cell).split())
+
+
+def format_number(cell: object, number_format: str) -> str | None:
+    """Return a number or a duration in a number format; ``None`` if that is not one of the common forms."""
+    if len(number_format) > MAX_FORMAT_CHARS:
+        return None
+    sections = _pieces(number_format)
+    if isinstance(cell, timedelta):
+        return _elapsed(cell, sections[0])
+    if isinstance(cell, bool) or not isinstance(cell, int | float) or not abs(cell) < MAX_FORMATTED_NUMBER:
+        return None
+    try:
+        return _number(float(cell), sections)
+    except InvalidOperation:
+        return None  # more decimals than a number has
+
+
+@lru_cache(maxsize=256)
+def _pieces(number_format: str) -> Sequence[Sequence[_FormatPiece]]:
+    """Return the sections of a format for positive numbers, negative numbers and zero, in pieces."""
+    sections: list[list[_FormatPiece]] = [[]]
+    for match in _TOKEN.finditer(number_format):
+        kind = match.lastgroup
+        if kind == "end":
+            sections.append([])
+        elif kind == "bracket" and _COLOURS.fullmatch(match["bracket"]):
+            continue
+        elif kind is not None:
+            is_literal = kind in ("quoted", "escaped", "currency")
+            sections[-1].append(_FormatPiece("literal" if is_literal else kind, match[kind]))
+        elif match[0][0] == "_":
+            sections[-1].append(_FormatPiece("literal", " "))
+    return sections
+
+
+def _number(value: float, sections: Sequence[Sequence[_FormatPiece]]) -> str | None:
+    pieces = sections[0]
+    sign = "-" if value < 0 else ""
+    if value < 0 and len(sections) > 1:
+        pieces, sign = sections[1], ""
+    elif value == 0 and len(sections) > 2:
+        pieces = sections[2]
+    kinds = [piece.kind for piece in pieces]
+    if not {*kinds} <= {"literal", "percent", "digits", "exponent", "general"} or "general" in kinds[1:]:
+        return None
+    number = Decimal(f"{abs(value):.15g}")
+    code = "".join(piece.text for piece in pieces)
+    if "/" in code and _FRACTION.search(code):
+        return f"{sign}{_fraction(number, code)}" if _FRACTION.fullmatch(code) else None
+    number *= 100 ** kinds.count("percent")
+    shown_text = _filled(number, pieces)
+    if shown_text is None:
+        return None
+    text = " ".join(shown_text.split())
+    return f"{sign}{text}" if sign and re.search("[1-9]", text) else text
+
+
+def _filled(number: Decimal, pieces: Sequence[_FormatPiece]) -> str | None:
+    """Return a format with the digits of a number in its places."""
+    places = [piece.text for piece in pieces if piece.kind in ("digits", "general")]
+    exponents = [piece.text for piece in pieces if piece.kind == "exponent"]
+    if not places:
+        return "".join(piece.text for piece in pieces)  # such as "-" for zero
+    if exponents:
+        return _scientific(number, places, exponents) if len(pieces) == 2 else None
+    if len(places) == 1:
+        digits = _digits(number, places[0])
+        return "".join(digits if piece.kind in ("digits", "general") else piece.text for piece in pieces)
+    if set("".join(places)) - {*"0#?"}:
+        return None
+    # Literals between digits, as in 000-00-0000: the last places take the last digits.
+    remaining = _digits(number, "".join(places))
+    shown_text: list[str] = []
+    for index, piece in reversed(list(enumerate(pieces))):
+        if piece.kind != "digits":
+            shown_text.append(piece.text)
+            continue
+        is_first = not any(earlier_piece.kind == "digits" for earlier_piece in pieces[:index])
+        count = len(remaining) if is_first else len(piece.text)
+        shown_text.append(remaining[len(remaining) - count :] if count <= len(remaining) else remaining)
+        remaining = remaining[: max(0, len(remaining) - count)]
+    return "".join(reversed(shown_text))
+
+
+def _digits(number: Decimal, places: str) -> str:
+    if places == "General":
+        return f"{float(number):.12g}"
+    stripped_places = places.rstrip(",")
+    number /= 1000 ** (len(places) - len(stripped_places))
+    whole_places, point, decimal_places = stripped_places.partition(".")
+    decimals = len(decimal_places.replace(",", ""))
+    rounded = number.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+    whole_digits, _point, fraction = f"{rounded:f}".partition(".")
+    whole_digits = "" if whole_digits == "0" else whole_digits
+    required_zeros = whole_places.count("0")
+    whole_digits = whole_digits.rjust(required_zeros, "0")
+    if "," in whole_places and whole_digits:
+        whole_digits = re.sub(r"\B(?=(?:\d{3})+$)", ",", whole_digits)
+    minimum = len(decimal_places.rstrip("#?"))
+    kept_fraction = fraction[:minimum] + fraction[minimum:].rstrip("0")
+    return f"{whole_digits}{point}{kept_fraction}"
+
+
+def _scientific(number: Decimal, places: Sequence[str], exponents: Sequence[str]) -> str | None:
+    whole_places, _point, decimal_places = places[0].partition(".")
+    if len(places) != 1 or len(whole_places) != 1 or len(exponents) != 1:
+        return None
+    mantissa, _mark, exponent = f"{number:.{len(decimal_places)}E}".partition("E")
+    power = int(exponent)
+    mark = "-" if power < 0 else "+" if exponents[0][1] == "+" else ""
+    return f"{mantissa}E{mark}{str(abs(power)).rjust(len(exponents[0]) - 2, '0')}"
+
+
+def _fraction(number: Decimal, code: str) -> str:
+    places, _mark, below = code.partition("/")
+    fixed = int(below) if below.isascii() and below.isdecimal() and int(below) else 0
+    limit = fixed or 10 ** min(len(below), 4) - 1
+    has_whole = " " in places
+    whole_number = int(number) if has_whole else 0
+    fraction_part = Fraction(number) - whole_number
+    part = Fraction(round(fraction_part * fixed), fixed) if fixed else fraction_part.limit_denominator(limit)
+    if has_whole and part >= 1:
+        whole_number, part = whole_number + 1, Fraction(0)
+    numerator = part.numerator * (fixed // part.denominator if fixed else 1)
+    shown_part = f"{numerator}/{fixed or part.denominator}" if part or not has_whole else ""
+    return f"{whole_number} {shown_part}".strip() if whole_number else shown_part or str(whole_number)
+
+
+def _elapsed(value: timedelta, pieces: Sequence[_FormatPiece]) -> str | None:
+    """Return a duration in hours, minutes and seconds."""
+    seconds = abs(round(value.total_seconds()))
+    largest = next((piece.text[0].lower() for piece in pieces if piece.kind == "elapsed"), "")
+    if not largest or not {piece.kind for piece in pieces} <= {"elapsed", "clock", "literal", "digits"}:
+        return None
+    shown_text = "-" if value < timedelta() else ""
+    for piece in pieces:
+        unit = piece.text[0].lower() if piece.kind in ("elapsed", "clock") else ""
+        count = {"h": seconds // 3600, "m": seconds // 60, "s": seconds}.get(unit, 0)
+        if piece.kind == "clock":
+            count %= 24 if unit == "h" else 60
+        shown_text += f"{count:0{len(piece.text)}d}" if unit else piece.text
+    return " ".join(shown_text.split())

@@ -1,0 +1,399 @@
+"""What an xlsx or ods file says about its cells beside their values: how they show, notes, and what is hidden.
+
+Also formulas of an xlsx file that have no stored values, because the program that wrote them does not evaluate
+formulas.
+"""
+
+from __future__ import annotations
+
+import html
+import posixpath
+import re
+import zipfile
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import field
+from itertools import islice, product
+from typing import Any, BinaryIO
+
+from lxml import etree
+
+from portico_server.core.dataclass import dataclass
+from portico_server.core.words import whole_number
+from portico_server.features.chunkers.document import Unreadable
+from portico_server.features.readers.number_formats import BUILT_IN_FORMATS
+
+MAX_SHEET_BYTES = 64 * 1024 * 1024
+"""Maximum unpacked size of a sheet in bytes; of larger sheets, only the values are read."""
+
+MAX_STYLED_CELLS = 5_000_000
+"""Maximum number of cells of a sheet whose formats are applied."""
+
+MAX_CONTENT_BYTES = 256 * 1024 * 1024
+"""Maximum unpacked size of the sheets of an ods file in bytes; of larger ones, only the values are read."""
+
+MAX_SHOWN_TEXTS = 1_000_000
+"""Maximum number of cells of a sheet in an ods file whose texts are read."""
+
+MAX_ROWS = 2**20
+"""Maximum number of rows of a sheet."""
+
+MAX_COLUMNS = 2**14
+"""Maximum number of columns of a sheet."""
+
+_MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+_ID = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+
+_EMPTY = re.compile(rb"</f>\s*+(?:<v\s*+/>\s*+|<v></v>\s*+)?</c>")
+_ERROR = re.compile(
+    rb'<(?:\w+:)?c\s([^<>]*\bt="e"[^<>]*)>(?:<f[^<>]*/>|<f[^<>]*>[^<]*</f>)?<v>([^<]{1,20})</v>'
+)
+_HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row\s([^<>]*\bhidden="(?:1|true)"[^<>]*)>')
+_HIDDEN_COLUMNS = re.compile(rb'<(?:\w+:)?col\s([^<>]*\bhidden="(?:1|true)"[^<>]*)>')
+_OUTLINE = re.compile(rb'\boutlineLevel="[1-7]"')
+_FILTER = re.compile(
+    rb'<(?:\w+:)?autoFilter\s[^<>]*\bref="[A-Z]{1,3}(\d{1,7}):[A-Z]{1,3}(\d{1,7})"[^<>]*(?<!/)>'
+)
+_NUMBER_ATTRIBUTE = re.compile(rb'\b(r|min|max)="(\d{1,7})"')
+_PLACE = re.compile(rb'\br="([A-Z]{1,3})(\d{1,7})"')
+_CELL_NAME = re.compile(r"([A-Z]{1,3})(\d{1,7})")
+
+Cell = tuple[int, int]
+"""A row and a column, both counted from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class SheetArea:
+    """The cells of a sheet that have values: its first row and column, and its size."""
+
+    top: int
+    left_column: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class SheetDetails:
+    """What is known of the cells of a sheet beside their values.
+
+    ``formulas`` have no stored value. ``texts`` are shown instead of the values. ``styles`` has the number of a format
+    in ``formats`` for each cell of the area, row by row; it is empty if all cells are plain. ``merged`` has first and
+    last cells, or is ``None`` if the reader of values knows them.
+    """
+
+    formulas: Mapping[Cell, str] = field(default_factory=dict)
+    texts: Mapping[Cell, str] = field(default_factory=dict)
+    notes: Mapping[Cell, str] = field(default_factory=dict)
+    styles: Sequence[int] = ()
+    formats: Sequence[str] = ("",)
+    hidden_rows: frozenset[int] = frozenset()
+    hidden_columns: frozenset[int] = frozenset()
+    merged_ranges: Sequence[tuple[Cell, Cell]] | None = None
+
+
+def sheet_details(file: BinaryIO) -> Callable[[str, SheetArea], SheetDetails]:
+    """Return a function that reads the details of a sheet by its name and area. It knows none if the file is not xlsx
+    or ods. Raises `Unreadable` if two sheets are the same part of the file.
+    """
+    file.seek(0)
+    paths: Mapping[str, str] = {}
+    formats: Sequence[str] = ("",)
+    tables: Mapping[str, SheetDetails] = {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            paths = dict(_sheet_parts(archive))
+            formats = _cell_formats(archive) if paths else formats
+            tables = _opendocument_tables(archive) if not paths else {}
+    except (zipfile.BadZipFile, KeyError, etree.XMLSyntaxError, NotImplementedError, RuntimeError):
+        pass  # a sheet of another kind; if the file is damaged, reading the values reports the damage
+    finally:
+        file.seek(0)
+
+    def details_of(name: str, area: SheetArea) -> SheetDetails:
+        if name not in paths:
+            return tables.get(name, SheetDetails())
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _details(archive, paths[name], formats, area)
+        except (zipfile.BadZipFile, KeyError, etree.XMLSyntaxError, NotImplementedError, RuntimeError):
+            return SheetDetails()
+
+    return details_of
+
+
+def _sheet_parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
+    """Yield, for each sheet, its name and the name of its part in the archive."""
+    if "xl/workbook.xml" not in archive.NameToInfo:
+        return
+    targets = {
+        item.get("Id"): item.get("Target", "") for item in _xml_tree(archive, "xl/_rels/workbook.xml.rels")
+    }
+    names: dict[str, str] = {}
+    for sheet in _xml_tree(archive, "xl/workbook.xml").iter(f"{_MAIN}sheet"):
+        path = _part_name("xl", str(targets.get(sheet.get(_ID), "")))
+        if path not in archive.NameToInfo:
+            continue
+        name = str(sheet.get("name", ""))
+        if path in names:
+            raise Unreadable(
+                f"is not a complete spreadsheet: its sheets '{names[path][:100]}' and '{name[:100]}' are the same "
+                "part of the file. Save it again and add the new file."
+            )
+        names[path] = name
+        if archive.NameToInfo[path].file_size <= MAX_SHEET_BYTES:
+            yield name, path
+
+
+def _part_name(folder: str, target: str) -> str:
+    return target[1:] if target.startswith("/") else posixpath.normpath(posixpath.join(folder, target))
+
+
+def _cell_formats(archive: zipfile.ZipFile) -> Sequence[str]:
+    """Return the number format of each cell style; empty for plain numbers and dates."""
+    if "xl/styles.xml" not in archive.NameToInfo:
+        return ("",)
+    styles = _xml_tree(archive, "xl/styles.xml")
+    formats: dict[str, str] = {str(number): code for number, code in BUILT_IN_FORMATS.items()}
+    for item in styles.iter(f"{_MAIN}numFmt"):
+        formats[item.get("numFmtId", "")] = item.get("formatCode", "")
+    style_formats = styles.find(f"{_MAIN}cellXfs")
+    if style_formats is None:
+        return ("",)
+    codes = [formats.get(item.get("numFmtId", ""), "") for item in style_formats.iter(f"{_MAIN}xf")]
+    return ["" if code in ("0", "General", "@") else code for code in codes] or ("",)
+
+
+def _details(archive: zipfile.ZipFile, path: str, formats: Sequence[str], area: SheetArea) -> SheetDetails:
+    data = archive.read(path)
+    hidden_rows, hidden_columns = _hidden(data)
+    kept_rows: set[int] = set()
+    notes: Mapping[Cell, str] = {}
+    for kind, part in _related_parts(archive, path):
+        if kind.endswith("/comments"):
+            notes = _notes(archive, part)
+        elif kind.endswith("/table") and hidden_rows:
+            kept_rows |= _filtered_rows(archive.read(part), hidden_rows)
+    kept_rows |= _filtered_rows(data, hidden_rows)
+    return SheetDetails(
+        formulas=_formula_cells(data),
+        texts=_errors(data),
+        notes=notes,
+        styles=_styles(data, formats, area),
+        formats=formats,
+        hidden_rows=hidden_rows - kept_rows,
+        hidden_columns=hidden_columns,
+    )
+
+
+def _related_parts(archive: zipfile.ZipFile, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the types and the names of the parts that belong to a sheet."""
+    folder, name = posixpath.split(path)
+    relations = f"{folder}/_rels/{name}.rels"
+    if relations not in archive.NameToInfo:
+        return
+    for item in _xml_tree(archive, relations):
+        part = _part_name(folder, item.get("Target", ""))
+        if part in archive.NameToInfo and archive.NameToInfo[part].file_size <= MAX_SHEET_BYTES:
+            yield item.get("Type", ""), part
+
+
+def _styles(data: bytes, formats: Sequence[str], area: SheetArea) -> Sequence[int]:
+    """Return the number of the format of each cell in an area, row by row; empty if all are plain."""
+    styles = [str(number) for number, code in enumerate(formats) if code and number < 2**16]
+    size = area.height * area.width
+    if not styles or not 0 < size <= MAX_STYLED_CELLS:
+        return ()
+    cell_styles = array("H", bytes(2 * size))
+    pattern = rf'<(?:\w+:)?c\s([^<>]*?\bs="({"|".join(styles)})"[^<>]*)>'
+    for match in re.finditer(pattern.encode(), data):
+        place = _PLACE.search(match[1])
+        if place is None:
+            continue
+        row = int(place[2]) - 1 - area.top
+        column = column_number(place[1].decode()) - area.left_column
+        if 0 <= row < area.height and 0 <= column < area.width:
+            cell_styles[row * area.width + column] = int(match[2])
+    return cell_styles
+
+
+def _hidden(data: bytes) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the hidden rows and columns, without those of collapsed groups, which a click shows."""
+    if b'hidden="' not in data:
+        return frozenset(), frozenset()
+    rows: set[int] = set()
+    columns: set[int] = set()
+    for pattern, numbers in ((_HIDDEN_ROW, rows), (_HIDDEN_COLUMNS, columns)):
+        for match in pattern.finditer(data):
+            if _OUTLINE.search(match[1]) is None:
+                bounds = {key: int(number) for key, number in _NUMBER_ATTRIBUTE.findall(match[1])}
+                first = bounds.get(b"r", bounds.get(b"min", 1))
+                last = min(bounds.get(b"max", first), MAX_COLUMNS)
+                numbers.update(range(first - 1, first) if b"r" in bounds else range(first - 1, last))
+    return frozenset(rows), frozenset(columns)
+
+
+def _filtered_rows(data: bytes, hidden_rows: frozenset[int]) -> set[int]:
+    """Return the hidden rows that only a filter hides."""
+    if not hidden_rows or b"filterColumn" not in data:
+        return set()
+    ranges = [(int(match[1]), int(match[2])) for match in _FILTER.finditer(data)][:10]
+    return {row for row in hidden_rows for first, last in ranges if first <= row + 1 <= last}
+
+
+def _errors(data: bytes) -> Mapping[Cell, str]:
+    """Return the errors that cells show, such as ``#DIV/0!``."""
+    errors: dict[Cell, str] = {}
+    for match in _ERROR.finditer(data) if b't="e"' in data else ():
+        place = _PLACE.search(match[1])
+        if place is not None:
+            cell = int(place[2]) - 1, column_number(place[1].decode())
+            errors[cell] = html.unescape(match[2].decode("utf-8", "replace"))
+    return errors
+
+
+def _notes(archive: zipfile.ZipFile, part: str) -> Mapping[Cell, str]:
+    notes: dict[Cell, str] = {}
+    for item in _xml_tree(archive, part).iter(f"{_MAIN}comment"):
+        place = _CELL_NAME.fullmatch(item.get("ref", ""))
+        text = " ".join("".join(piece.text or "" for piece in item.iter(f"{_MAIN}t")).split())
+        if place and text:
+            # A program that knows no answers to notes shows a sentence about them, which ends in "Comment:".
+            notes[int(place[2]) - 1, column_number(place[1])] = (
+                text.partition("Comment: ")[2] if text.startswith("[Threaded comment]") else text
+            )
+    return notes
+
+
+def _formula_cells(data: bytes) -> Mapping[Cell, str]:
+    if not _EMPTY.search(data):
+        return {}
+    formulas: dict[Cell, str] = {}
+    for cell in etree.fromstring(data, _xml_parser()).iter(f"{_MAIN}c"):
+        formula, value = cell.findtext(f"{_MAIN}f"), cell.findtext(f"{_MAIN}v")
+        place = _CELL_NAME.fullmatch(cell.get("r", ""))
+        if formula and not value and place:
+            formulas[int(place[2]) - 1, column_number(place[1])] = f"={' '.join(formula.split())}"
+    return formulas
+
+
+_NAMES = "{urn:oasis:names:tc:opendocument:xmlns:"
+_TEXT = f"{_NAMES}text:1.0}}"
+_TABLE = f"{_NAMES}table:1.0}}"
+_OFFICE = f"{_NAMES}office:1.0}}"
+_NUMBER_TYPES = ("float", "percentage", "currency")
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenDocumentTable:
+    """The details of a sheet of an ods file while its rows are read."""
+
+    texts: dict[Cell, str] = field(default_factory=dict)
+    notes: dict[Cell, str] = field(default_factory=dict)
+    merged_ranges: list[tuple[Cell, Cell]] = field(default_factory=list)
+    hidden_rows: set[int] = field(default_factory=set)
+    hidden_columns: set[int] = field(default_factory=set)
+
+
+def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]:
+    """Return the details of each sheet of an ods file, which stores what the cells show."""
+    info = archive.NameToInfo.get("content.xml")
+    if info is None or info.file_size > MAX_CONTENT_BYTES:
+        return {}
+    tables: dict[str, _OpenDocumentTable] = {}
+    table = _OpenDocumentTable()
+    row = column = depth = 0
+    with archive.open(info) as content:
+        tags = (f"{_TABLE}table", f"{_TABLE}table-column", f"{_TABLE}table-row")
+        for event, item in etree.iterparse(content, ("start", "end"), tag=tags, resolve_entities=False):
+            if item.tag == tags[0]:
+                depth += 1 if event == "start" else -1
+                if event == "start" and depth == 1:
+                    table, row, column = _OpenDocumentTable(), 0, 0
+                    if item.getparent() is not None and item.getparent().tag == f"{_OFFICE}spreadsheet":
+                        tables.setdefault(item.get(f"{_TABLE}name", ""), table)
+            elif event == "start" or depth != 1:
+                continue  # a table in a cell
+            elif item.tag == tags[1]:
+                columns = _repeated(item, "columns", column, MAX_COLUMNS)
+                table.hidden_columns.update(columns if _is_hidden(item) else ())
+                column = columns.stop
+            else:
+                rows = _repeated(item, "rows", row, MAX_ROWS)
+                table.hidden_rows.update(rows if _is_hidden(item) else ())
+                _read_row(table, item, rows)
+                row = rows.stop
+                item.clear()
+    return {
+        name: SheetDetails(
+            texts=table.texts,
+            notes=table.notes,
+            merged_ranges=table.merged_ranges,
+            hidden_rows=frozenset(table.hidden_rows),
+            hidden_columns=frozenset(table.hidden_columns),
+        )
+        for name, table in tables.items()
+    }
+
+
+def _read_row(table: _OpenDocumentTable, item: Any, rows: range) -> None:
+    column = 0
+    for cell in item.iterchildren(f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell"):
+        columns = _repeated(cell, "columns", column, MAX_COLUMNS)
+        column = columns.stop
+        if not len(cell):
+            continue
+        if cell.get(f"{_OFFICE}value-type") in _NUMBER_TYPES and (shown_text := _paragraphs(cell)):
+            places = islice(product(rows, columns), MAX_SHOWN_TEXTS - len(table.texts))
+            table.texts.update(dict.fromkeys(places, shown_text))
+        for note in cell.iterchildren(f"{_OFFICE}annotation"):
+            table.notes[rows.start, columns.start] = _paragraphs(note)
+        last_row = rows.start + _count(cell, "number-rows-spanned") - 1
+        last_column = columns.start + _count(cell, "number-columns-spanned") - 1
+        if (last_row, last_column) != (rows.start, columns.start):
+            table.merged_ranges.append(((rows.start, columns.start), (last_row, last_column)))
+
+
+def _is_hidden(item: Any) -> bool:
+    """Return whether a row or column is hidden; a click shows those of a collapsed group."""
+    groups = (f"{_TABLE}table-row-group", f"{_TABLE}table-column-group")
+    return item.get(f"{_TABLE}visibility") == "collapse" and item.getparent().tag not in groups
+
+
+def _repeated(item: Any, kind: str, first: int, limit: int) -> range:
+    """Return the numbers of the rows or columns that an element stands for."""
+    return range(first, max(first, min(first + _count(item, f"number-{kind}-repeated"), limit)))
+
+
+def _count(item: Any, name: str) -> int:
+    return max(1, whole_number(item.get(f"{_TABLE}{name}", "1")) or 1)
+
+
+def _paragraphs(cell: Any) -> str:
+    """Return the paragraphs of a cell, without those of its note."""
+    return " ".join(" ".join("".join(line.itertext()) for line in cell.iterchildren(f"{_TEXT}p")).split())
+
+
+def column_number(letters: str) -> int:
+    """Return the number of a column, counted from 0, by its name; the inverse of `letters`."""
+    number = 0
+    for letter in letters:
+        number = 26 * number + ord(letter) - 64
+    return number - 1
+
+
+def letters(column: int) -> str:
+    """Return the name of a column, counted from 0: A, B … Z, AA."""
+    name = ""
+    column += 1
+    while column:
+        column, remainder = divmod(column - 1, 26)
+        name = chr(65 + remainder) + name
+    return name
+
+
+def _xml_tree(archive: zipfile.ZipFile, path: str) -> etree._Element:
+    return etree.fromstring(archive.read(path), _xml_parser())
+
+
+def _xml_parser() -> etree.XMLParser:
+    return etree.XMLParser(resolve_entities=False, no_network=True)
