@@ -280,6 +280,10 @@ _NAMES = "{urn:oasis:names:tc:opendocument:xmlns:"
 _TEXT = f"{_NAMES}text:1.0}}"
 _TABLE = f"{_NAMES}table:1.0}}"
 _OFFICE = f"{_NAMES}office:1.0}}"
+_VALUE_TYPE = f"{_OFFICE}value-type"
+_COLUMNS_REPEATED = f"{_TABLE}number-columns-repeated"
+_COLUMNS_SPANNED = f"{_TABLE}number-columns-spanned"
+_ROWS_SPANNED = f"{_TABLE}number-rows-spanned"
 _NUMBER_TYPES = ("float", "percentage", "currency")
 
 
@@ -338,19 +342,22 @@ def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]
 def _read_row(table: _OpenDocumentTable, item: Any, rows: range) -> None:
     column = 0
     for cell in item.iterchildren(f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell"):
-        columns = _repeated(cell, "columns", column, MAX_COLUMNS)
-        column = columns.stop
+        names = cell.keys()
+        first, column = column, column + 1
+        if _COLUMNS_REPEATED in names:
+            column = _repeated(cell, "columns", first, MAX_COLUMNS).stop
         if not len(cell):
             continue
-        if cell.get(f"{_OFFICE}value-type") in _NUMBER_TYPES and (shown_text := _paragraphs(cell)):
-            places = islice(product(rows, columns), MAX_SHOWN_TEXTS - len(table.texts))
-            table.texts.update(dict.fromkeys(places, shown_text))
-        for note in cell.iterchildren(f"{_OFFICE}annotation"):
-            table.notes[rows.start, columns.start] = _paragraphs(note)
-        last_row = rows.start + _count(cell, "number-rows-spanned") - 1
-        last_column = columns.start + _count(cell, "number-columns-spanned") - 1
-        if (last_row, last_column) != (rows.start, columns.start):
-            table.merged_ranges.append(((rows.start, columns.start), (last_row, last_column)))
+        if cell.get(_VALUE_TYPE) in _NUMBER_TYPES and (shown_text := _paragraphs(cell)):
+            places = islice(product(rows, range(first, column)), MAX_SHOWN_TEXTS - len(table.texts))
+            for place in places:
+                table.texts[place] = shown_text
+        for note in cell.iterchildren(f"{_OFFICE}annotation") if len(cell) > 1 else ():
+            table.notes[rows.start, first] = _paragraphs(note)
+        if _ROWS_SPANNED in names or _COLUMNS_SPANNED in names:
+            last_row = rows.start + _count(cell, _ROWS_SPANNED) - 1
+            last_column = first + _count(cell, _COLUMNS_SPANNED) - 1
+            table.merged_ranges.append(((rows.start, first), (last_row, last_column)))
 
 
 def _is_hidden(item: Any) -> bool:
@@ -361,15 +368,17 @@ def _is_hidden(item: Any) -> bool:
 
 def _repeated(item: Any, kind: str, first: int, limit: int) -> range:
     """Return the numbers of the rows or columns that an element stands for."""
-    return range(first, max(first, min(first + _count(item, f"number-{kind}-repeated"), limit)))
+    return range(first, max(first, min(first + _count(item, f"{_TABLE}number-{kind}-repeated"), limit)))
 
 
 def _count(item: Any, name: str) -> int:
-    return max(1, whole_number(item.get(f"{_TABLE}{name}", "1")) or 1)
+    return max(1, whole_number(item.get(name, "1")) or 1)
 
 
 def _paragraphs(cell: Any) -> str:
     """Return the paragraphs of a cell, without those of its note."""
+    if len(cell) == 1 and not len(cell[0]):
+        return " ".join((cell[0].text or "").split()) if cell[0].tag == f"{_TEXT}p" else ""
     return " ".join(" ".join("".join(line.itertext()) for line in cell.iterchildren(f"{_TEXT}p")).split())
 
 
