@@ -91,13 +91,18 @@ class Walk:
         return any(name == folder or name.startswith(f"{folder}/") for folder in self.unknown)
 
 
+def is_scanned_folder(name: str) -> bool:
+    """Return whether folders of this name are scanned."""
+    return not name.startswith(".") and name not in IGNORED_FOLDERS
+
+
 def is_looked_at(path: Path, root: Path) -> bool:
     """Return whether a change of ``path`` in a followed folder can matter, which is not so inside folders that are
     never scanned.
     """
     *folders, name = path.relative_to(root).parts or ("",)
     hidden = name.startswith(".") and name not in IGNORE_FILES
-    return not hidden and not any(part.startswith(".") or part in IGNORED_FOLDERS for part in folders)
+    return not hidden and all(map(is_scanned_folder, folders))
 
 
 def walk(root: Path, *, max_bytes: int, pictures: bool = True, recordings: bool = False) -> Walk:
@@ -173,7 +178,7 @@ class _FolderWalk:
             entries = _entries(folder, self._root, found_walk)
             rules = above.below(folder, {entry.name for entry in entries})
             for entry in entries:
-                if entry.name.startswith(".") or entry.name in IGNORED_FOLDERS:
+                if not is_scanned_folder(entry.name):
                     continue
                 is_linked = entry.is_symlink()
                 found_walk.linked |= is_linked
@@ -195,7 +200,7 @@ class _FolderWalk:
         """Scan one path in the folder and everything below it. Return false if this requires a walk through the whole
         folder.
         """
-        if any(part.startswith(".") or part in IGNORED_FOLDERS for part in path.parts):
+        if not all(map(is_scanned_folder, path.parts)):
             return True  # never scanned
         above, rules = self._root, self._of(self._root, IgnoreRules())
         for part in path.parts[:-1]:

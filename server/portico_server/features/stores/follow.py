@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import shutil
+import stat
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from portico.schemas.stores import SyncPlan
 from portico.wire import JSON
@@ -38,6 +41,9 @@ from portico_server.features.stores.source_poll import SourcePoll
 from portico_server.features.stores.sync import SourceSync
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import MB_BYTES, Settings
+
+if TYPE_CHECKING:
+    from portico_server.features.sources.folder_notices import FolderChanges, FolderNotices
 
 
 class SourceFollower:
@@ -284,14 +290,17 @@ scan are not missed.
 
 ChangeListener: TypeAlias = Callable[[str, Collection[PurePath] | None], Awaitable[None]]
 
+WatchedFolder: TypeAlias = tuple[Path, tuple[int, int]]
+"""A folder with its device and number, which differ if the folder was replaced by another of the same path."""
+
 
 class FolderWatch:
-    """Watches all followed folders in one thread, with system notifications, or by polling if they are unavailable.
+    """Watches all followed folders, with system notifications, or by polling if they are unavailable.
 
     Changes in ``home`` are ignored, because the daemon itself makes them: a store that follows a folder around
     ``home`` must not index them endlessly. Soon after a change, ``change_listener`` is called with the id of a store
     and the changed paths in its folder, or with ``None`` if any path may have changed. ``blind`` is called with the id
-    of a store whose folder may have changed unnoticed while watching was restarted. Changes made while the daemon is
+    of a store whose folder may have changed unnoticed before watching started. Changes made while the daemon is
     down are found by the sync at the daemon's start.
     """
 
@@ -300,6 +309,8 @@ class FolderWatch:
         self._blind = blind
         self._up: set[str] = set()
         """The ids of the stores whose folders are being watched."""
+        self._unwatched_ids: set[str] = set()
+        """The ids of the stores whose folders were not watched for a time. They are synced when this ends."""
         self._rising = asyncio.Event()
         self._home = home.resolve()
         self._folders: dict[str, Path] = {}
@@ -311,11 +322,13 @@ class FolderWatch:
         """Start watching a store's folder."""
         if self._folders.get(store_id) != folder:
             self._folders[store_id] = folder
+            self._unwatched_ids.discard(store_id)
             self._restart()
 
     def leave(self, store_id: str) -> None:
         """Stop watching a store's folder."""
         if self._folders.pop(store_id, None) is not None:
+            self._unwatched_ids.discard(store_id)
             self._restart()
 
     async def wait_for_watch(self, store_id: str) -> None:
@@ -336,7 +349,7 @@ class FolderWatch:
             await asyncio.wait([self._task])
 
     def _restart(self) -> None:
-        """Restart the watch with the current folders."""
+        """Make the watch look at the current folders."""
         self._again.set()
         if self._stop is not None:
             self._stop.set()
@@ -344,26 +357,31 @@ class FolderWatch:
             self._task = asyncio.create_task(self._run(), name="watch folders")
 
     async def _run(self) -> None:
-        # Most commands of the daemon need no watcher, so the package is imported only when a store follows a
-        # folder.
-        watchfiles = await pools.LOADING.run(importlib.import_module, "watchfiles")
         polling = False
         while True:
             self._again.clear()
             if not self._folders:
                 await self._again.wait()
                 continue
-            self._stop = asyncio.Event()
             try:
-                await self._watch(watchfiles, polling)
+                if _has_notices() and not polling:
+                    await self._watch_with_notices()
+                else:
+                    await self._watch_with_library(polling)
             except FileNotFoundError:
                 continue  # a folder was removed just before watching started
-            except (OSError, RuntimeError) as error:
-                # The system has no more notifications available, or the file system does not support them.
+            except (OSError, RuntimeError, ExceptionGroup) as error:
+                # The system has no more notifications available, or the file system does not support them, or
+                # watchfiles cannot report a name. A sync of all folders finds what was not reported.
+                self._unwatched_ids.update(self._folders)
+                logger.warning("changes in folders are polled instead of watched: %r", error)
                 if polling:
                     await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
-                logger.warning("changes in folders are polled instead of watched: %s", error)
                 polling = True
+            except Exception:
+                self._unwatched_ids.update(self._folders)
+                logger.exception("changes in folders could not be reported")
+                await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
 
     async def _wait_for_change(self, seconds: float) -> None:
         """Wait until the set of followed folders changes, at most ``seconds``."""
@@ -373,15 +391,98 @@ class FolderWatch:
         except TimeoutError:
             return
 
-    async def _watch(self, watchfiles: Any, polling: bool) -> None:
+    async def _watch_with_notices(self) -> None:
+        """Report changes with the notices of Linux. Stores come and go without a gap for the others."""
+        # Most commands of the daemon need no watcher, so the module is imported only when a store follows a folder.
+        module = await pools.LOADING.run(
+            importlib.import_module, "portico_server.features.sources.folder_notices"
+        )
+        notices: FolderNotices = module.FolderNotices({str(self._home)})
+        watched_folders: dict[str, WatchedFolder] = {}
+        try:
+            while True:
+                self._again.clear()
+                watched_folders = await self._watch_existing(notices, watched_folders)
+                if await self._wait_for_notice(notices):
+                    changes = await self._collect(notices)
+                    if not changes.are_complete:
+                        self._unwatched_ids.update(self._folders)
+                        return
+                    for store_id, (path, _) in tuple(watched_folders.items()):
+                        if str(path) in changes.lost_roots:
+                            self._unwatched_ids.add(store_id)
+                            del watched_folders[store_id]
+                    await self._report(changes.paths, watched_folders)
+        finally:
+            self._up.clear()
+            await pools.FILES.begin(notices.close)
+
+    async def _watch_existing(
+        self, notices: FolderNotices, watched_folders: Mapping[str, WatchedFolder]
+    ) -> dict[str, WatchedFolder]:
+        """Watch the folders that exist, and leave the others. Return the watched folders."""
+        wanted_folders = dict(self._folders)
+        existing_folders = await pools.FILES.run(_existing, wanted_folders)
+        self._unwatched_ids.update(wanted_folders.keys() - existing_folders.keys())
+        still_watched = {
+            store_id: folder
+            for store_id, folder in watched_folders.items()
+            if existing_folders.get(store_id) == folder
+        }
+        self._unwatched_ids.update((watched_folders.keys() - still_watched.keys()) & wanted_folders.keys())
+        old_paths = {path for path, _ in watched_folders.values()}
+        for path in old_paths - {path for path, _ in still_watched.values()}:
+            await pools.FILES.run(notices.leave, path)
+        self._up.intersection_update(still_watched)
+        for store_id, folder in existing_folders.items():
+            if store_id in still_watched:
+                continue
+            if await pools.FILES.run(notices.watch, folder[0]):
+                still_watched[store_id] = folder
+                self._mark_watching([store_id])
+                await self._sync_lost([store_id])
+            else:
+                self._unwatched_ids.add(store_id)
+        return still_watched
+
+    async def _wait_for_notice(self, notices: FolderNotices) -> bool:
+        """Return true when the system reports changes, and false if stores come or go, or after a time."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(notices.fileno, self._again.set)
+        try:
+            await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
+        finally:
+            loop.remove_reader(notices.fileno)
+        return self._again.is_set()
+
+    async def _collect(self, notices: FolderNotices) -> FolderChanges:
+        """Return changes, after a pause or after `DEBOUNCE_MS`."""
+        loop = asyncio.get_running_loop()
+        changes = await pools.FILES.run(notices.read)
+        latest = loop.time() + DEBOUNCE_MS / 1_000
+        while loop.time() < latest:
+            await asyncio.sleep(QUIET_MS / 1_000)
+            newer = await pools.FILES.run(notices.read)
+            changes.lost_roots |= newer.lost_roots
+            changes.are_complete &= newer.are_complete
+            if not newer.paths:
+                break
+            changes.paths |= newer.paths
+        return changes
+
+    async def _watch_with_library(self, polling: bool) -> None:
         """Report changes until a store follows or leaves a folder, or a folder appears or disappears."""
-        folders = dict(self._folders)
-        paths = await pools.FILES.run(_existing, folders)
-        if not paths:
+        watchfiles = await pools.LOADING.run(importlib.import_module, "watchfiles")
+        self._stop = asyncio.Event()
+        wanted_folders = dict(self._folders)
+        existing_folders = await pools.FILES.run(_existing, wanted_folders)
+        self._unwatched_ids.update(wanted_folders.keys() - existing_folders.keys())
+        if not existing_folders:
             await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
             return
         notices: AsyncIterator[set[tuple[Any, str]]] = watchfiles.awatch(
-            *set(paths.values()),
+            *{path for path, _ in existing_folders.values()},
+            watch_filter=None,
             stop_event=self._stop,
             debounce=DEBOUNCE_MS,
             step=QUIET_MS,
@@ -392,29 +493,35 @@ class FolderWatch:
         )
         # The generator registers for notifications before it first waits, so this callback runs when the
         # folders are watched.
-        rise = asyncio.get_running_loop().call_soon(self._mark_watching, paths)
+        rise = asyncio.get_running_loop().call_soon(self._mark_watching, tuple(existing_folders))
         try:
+            await self._sync_lost(existing_folders)  # the sync waits for the watch
             async for notice in notices:
-                await self._report(notice, paths)
-                existing_folders = await pools.FILES.run(_existing, folders)
-                if existing_folders != paths:
-                    for store_id in existing_folders.keys() - paths.keys():
-                        await self._on_change(store_id, None)  # the folder exists again
+                await self._report({path for _, path in notice}, existing_folders)
+                if await pools.FILES.run(_existing, wanted_folders) != existing_folders:
+                    self._unwatched_ids.update(wanted_folders)
                     return
         finally:
             rise.cancel()
             self._up.clear()
 
-    def _mark_watching(self, paths: Mapping[str, Path]) -> None:
-        for store_id in paths:
+    def _mark_watching(self, store_ids: Collection[str]) -> None:
+        for store_id in store_ids:
             self._blind(store_id)
-        self._up.update(paths)
+        self._up.update(store_ids)
         self._rising.set()
 
-    async def _report(self, notice: set[tuple[Any, str]], folders: Mapping[str, Path]) -> None:
-        """Report the changed paths in a notification to the stores whose folders contain these paths."""
-        paths = [path for path in (Path(name) for _, name in notice) if not path.is_relative_to(self._home)]
-        for store_id, folder in folders.items():
+    async def _sync_lost(self, store_ids: Collection[str]) -> None:
+        """Report stores whose folders are watched again."""
+        for store_id in store_ids:
+            if store_id in self._unwatched_ids:
+                self._unwatched_ids.discard(store_id)
+                await self._on_change(store_id, None)
+
+    async def _report(self, changed_names: Collection[str], folders: Mapping[str, WatchedFolder]) -> None:
+        """Report changed paths to the stores whose folders contain these paths."""
+        paths = [path for path in map(Path, changed_names) if not path.is_relative_to(self._home)]
+        for store_id, (folder, _) in folders.items():
             changed_paths = {
                 path.relative_to(folder)
                 for path in paths
@@ -424,6 +531,22 @@ class FolderWatch:
                 await self._on_change(store_id, changed_paths)
 
 
-def _existing(folders: Mapping[str, Path]) -> dict[str, Path]:
+def _has_notices() -> bool:
+    """Return whether the system reports changes in all folders. Linux inside Windows does not for Windows' folders."""
+    return (
+        sys.platform == "linux"
+        and "microsoft" not in os.uname().release
+        and not os.environ.get("WATCHFILES_FORCE_POLLING")
+    )
+
+
+def _existing(folders: Mapping[str, Path]) -> dict[str, WatchedFolder]:
     """Return the folders that exist, with links resolved, because the system reports resolved paths."""
-    return {store_id: folder.resolve() for store_id, folder in folders.items() if folder.is_dir()}
+    existing_folders = {}
+    for store_id, folder in folders.items():
+        with suppress(OSError, RuntimeError):  # RuntimeError: links in a circle
+            path = folder.resolve(strict=True)
+            status = path.stat()
+            if stat.S_ISDIR(status.st_mode):
+                existing_folders[store_id] = path, (status.st_dev, status.st_ino)
+    return existing_folders
