@@ -37,6 +37,9 @@ WATCHED_EVENTS = (
 
 READ_BYTES = 256 * 1024
 
+MAX_READS = 64
+"""Maximum number of reads in a call, so that a program that writes all the time does not delay the report."""
+
 _EVENT_HEAD = struct.Struct("iIII")
 
 _GONE_ERRORS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG})
@@ -107,11 +110,11 @@ class FolderNotices:
 
     def _read(self) -> FolderChanges:
         changes = FolderChanges()
-        while not self._is_closed:
+        for _ in range(0 if self._is_closed else MAX_READS):
             try:
                 data = os.read(self.fileno, READ_BYTES)
             except BlockingIOError:
-                return changes
+                break
             position = 0
             while position < len(data):
                 watch, mask, _cookie, size = _EVENT_HEAD.unpack_from(data, position)

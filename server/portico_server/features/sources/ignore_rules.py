@@ -43,7 +43,8 @@ class IgnoreRules:
             return False
         path = Path(place)
         for base, patterns in self._levels:
-            name = path.relative_to(base).as_posix()
+            # The patterns match UTF-8 only, and surrogates stand for other bytes in a name.
+            name = path.relative_to(base).as_posix().encode(errors="replace").decode()
             spec = patterns.folders if folder else patterns.files
             is_included = spec.check_file(f"{name}/" if folder else name).include
             if is_included is not None:

@@ -135,8 +135,8 @@ def glance(
 ) -> Walk | None:
     """Return what a `walk` would find at ``paths`` in ``root`` and below them.
 
-    Returns ``None`` if only a walk can tell: if an ignore file has changed, a link is involved, or the folder is
-    empty.
+    Returns ``None`` if only a walk can tell: if an ignore file has changed, a link is involved, the folder is empty,
+    or another file may have the same name in the store, such as ``a%E9.md`` for a file whose name is not UTF-8.
     """
     try:
         looking = _FolderWalk(root, max_bytes, pictures, recordings)
@@ -145,7 +145,9 @@ def glance(
             name = to_filename(str(path))
             if any(name == above or name.startswith(f"{above}/") for above in only):
                 continue
-            if not path.parts or path.name in IGNORE_FILES or not looking.at(path, name):
+            if not path.parts or path.name in IGNORE_FILES or name != path.as_posix() or "%" in name:
+                return None
+            if not looking.at(path, name):
                 return None
             only.append(name)
         if _is_bare(root):

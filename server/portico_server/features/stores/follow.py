@@ -97,6 +97,10 @@ class SourceFollower:
         self._etag_path(row).unlink(missing_ok=True)
         shutil.rmtree(self._repository(row), ignore_errors=True)
 
+    def problem(self, store_id: str) -> str | None:
+        """Return why changes in a store's folder are not noticed at once, or ``None`` if they are."""
+        return self._watch.problem(store_id)
+
     async def close(self) -> None:
         """Stop detecting changes in all sources."""
         await self._watch.close()
@@ -255,6 +259,13 @@ def follows(row: StoreRow) -> bool:
 def existing_folder(folder: Path) -> Path:
     """Return the absolute path of a folder on this machine. Raise `InvalidRequest` if the folder does not exist."""
     folder = folder.expanduser().absolute()
+    shown_path = str(folder).encode(errors="backslashreplace").decode()
+    if shown_path != str(folder):
+        raise InvalidRequest(
+            f"The path of the folder {shown_path} is not valid UTF-8. Rename the folder, or follow a folder above it.",
+            code="invalid_folder",
+            param="folder",
+        )
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise InvalidRequest(f"The folder {folder} {problem}.", code="folder_not_found", param="folder")
@@ -311,6 +322,7 @@ class FolderWatch:
         """The ids of the stores whose folders are being watched."""
         self._unwatched_ids: set[str] = set()
         """The ids of the stores whose folders were not watched for a time. They are synced when this ends."""
+        self._polling_reason = ""
         self._rising = asyncio.Event()
         self._home = home.resolve()
         self._folders: dict[str, Path] = {}
@@ -330,6 +342,22 @@ class FolderWatch:
         if self._folders.pop(store_id, None) is not None:
             self._unwatched_ids.discard(store_id)
             self._restart()
+
+    def problem(self, store_id: str) -> str | None:
+        """Return why changes in a store's folder are not noticed at once, or ``None`` if they are."""
+        if store_id not in self._folders:
+            return None
+        if store_id in self._unwatched_ids:
+            return (
+                "Its folder is not watched, because it does not exist or cannot be read. "
+                "The files indexed so far are kept, and the store is synced when the folder is available."
+            )
+        if self._polling_reason:
+            return (
+                f"Changes in its folder are polled, which is slower, because watching failed: {self._polling_reason}. "
+                "On Linux, raise fs.inotify.max_user_watches, then restart the daemon."
+            )
+        return None
 
     async def wait_for_watch(self, store_id: str) -> None:
         """Wait until a store's folder is being watched, at most `CATCH_UP_TIMEOUT_S` seconds."""
@@ -357,17 +385,16 @@ class FolderWatch:
             self._task = asyncio.create_task(self._run(), name="watch folders")
 
     async def _run(self) -> None:
-        polling = False
         while True:
             self._again.clear()
             if not self._folders:
                 await self._again.wait()
                 continue
             try:
-                if _has_notices() and not polling:
+                if _has_notices() and not self._polling_reason:
                     await self._watch_with_notices()
                 else:
-                    await self._watch_with_library(polling)
+                    await self._watch_with_library()
             except FileNotFoundError:
                 continue  # a folder was removed just before watching started
             except (OSError, RuntimeError, ExceptionGroup) as error:
@@ -375,9 +402,9 @@ class FolderWatch:
                 # watchfiles cannot report a name. A sync of all folders finds what was not reported.
                 self._unwatched_ids.update(self._folders)
                 logger.warning("changes in folders are polled instead of watched: %r", error)
-                if polling:
+                if self._polling_reason:
                     await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
-                polling = True
+                self._polling_reason = str(error) or type(error).__name__
             except Exception:
                 self._unwatched_ids.update(self._folders)
                 logger.exception("changes in folders could not be reported")
@@ -470,7 +497,7 @@ class FolderWatch:
             changes.paths |= newer.paths
         return changes
 
-    async def _watch_with_library(self, polling: bool) -> None:
+    async def _watch_with_library(self) -> None:
         """Report changes until a store follows or leaves a folder, or a folder appears or disappears."""
         watchfiles = await pools.LOADING.run(importlib.import_module, "watchfiles")
         self._stop = asyncio.Event()
@@ -488,7 +515,7 @@ class FolderWatch:
             step=QUIET_MS,
             rust_timeout=MISSING_FOLDER_INTERVAL_MS,
             yield_on_timeout=True,
-            force_polling=polling or None,
+            force_polling=bool(self._polling_reason) or None,
             ignore_permission_denied=True,
         )
         # The generator registers for notifications before it first waits, so this callback runs when the

@@ -328,7 +328,7 @@ class StoreService:
                 _to_visible(row, caller),
                 names.get(row.id, row.id),
                 *counts.get(row.id, (file_counts({}), 0)),
-                problem=problems.get(row.id) or self._without_model(row),
+                problem=problems.get(row.id) or self._without_model(row) or self._following.problem(row.id),
                 skipped=skip_counts.get(row.id, {}) if follows(row) else {},
             )
             for row in store_views

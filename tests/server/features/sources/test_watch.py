@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.server.features.stores.store_services import TURN, StoreServices, store_services
 
+from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
 
@@ -27,6 +28,11 @@ async def wait_for_names(shop: StoreServices, store: StoreRow, expected_names: s
 
 def write_odd_file(folder: Path) -> None:
     Path(os.fsdecode(os.fsencode(folder) + b"/a\xe9.md")).write_text("An odd name.")
+
+
+def write_rules(folder: Path) -> None:
+    (folder / ".gitignore").write_text("*.log\n")
+    write_odd_file(folder)
 
 
 def make_odd_folder(folder: Path) -> None:
@@ -48,6 +54,7 @@ def make_and_remove_link(folder: Path) -> None:
     ("prepare", "odd_names"),
     [
         pytest.param(write_odd_file, {"a%E9.md"}, id="watchdog 812"),
+        pytest.param(write_rules, {"a%E9.md"}, id="beside ignore rules"),
         pytest.param(make_odd_folder, {"%B2%E9/in.md"}, id="a folder, rust-analyzer 16914"),
         pytest.param(link_to(".."), set(), id="opengrok 233, to the parent"),
         pytest.param(link_to("../good"), set(), id="to a sibling"),
@@ -82,6 +89,164 @@ async def test_an_odd_entry_in_a_folder_hides_no_change_in_any_folder(
             assert not any(
                 "Old" in passage.text for passage in (await shop.search(store, "Old text")).passages
             )
+
+
+PARTS: tuple[bytes, ...] = (
+    *(
+        part.encode()
+        for part in (
+            "😀",
+            "👩‍👩‍👧",
+            "a\nb",
+            "tab\there",
+            "'",
+            '"',
+            "`$(id)`",
+            "%",
+            "%E9",
+            "100%",
+            "#",
+            "?q=1&r",
+            "=",
+        )
+    ),
+    *(
+        part.encode()
+        for part in (
+            "\\",
+            "a:b",
+            "C:",
+            "<b>",
+            "|",
+            "*",
+            "[x]",
+            "{y}",
+            "~",
+            "-rf",
+            "con",
+            "dot.",
+            " space ",
+            "dots...",
+        )
+    ),
+    *(
+        part.encode()
+        for part in (
+            "\u05e9\u05dc\u05d5\u05dd",
+            "\u202egnp",
+            "caf\u00e9",
+            "cafe\u0301",
+            "README",
+            "ReadMe",
+            "文档",
+            "x" * 240,
+        )
+    ),
+    "café".encode("latin-1"),
+    "文档".encode("gbk"),
+    "日本語".encode("shift-jis"),
+    b"\x01\x7f",
+    b"\xff\xfe",
+)
+
+
+def odd_files(folder: Path) -> dict[str, Path]:
+    """Return files with odd names by the marker of their text: in the folder, in odd folders and with two suffixes."""
+    raw_folder = os.fsencode(folder)
+    raw_paths = [
+        raw_folder + b"/" + name
+        for part in PARTS
+        for name in (
+            part + b".md",
+            part + b".txt",
+            b"v " + part + b".md",
+            part[:200] + b" dir/in.md",
+            b"w" + part + b".MD",
+        )
+    ]
+    return {f"mark{number:03}word": Path(os.fsdecode(path)) for number, path in enumerate(raw_paths)}
+
+
+async def wait_for_markers(shop: StoreServices, store: StoreRow, present: set[str], absent: set[str]) -> None:
+    """Wait until the store has as many files as markers, then check that these and no others are found."""
+    async with asyncio.timeout(120):
+        while len(await names(shop, store)) != len(present):  # noqa: ASYNC110
+            await asyncio.sleep(TURN)
+        for marker in sorted(present | absent):
+            while (marker in present) != any(  # noqa: ASYNC110
+                marker in passage.text for passage in (await shop.search(store, marker)).passages
+            ):
+                await asyncio.sleep(TURN)
+
+
+async def test_files_of_any_name_are_found_until_they_are_removed(tmp_path: Path) -> None:
+    odd, good = tmp_path / "odd", tmp_path / "good"
+    odd.mkdir()
+    good.mkdir()
+    async with store_services(tmp_path / "home", watch=True) as shop:
+        stores = [await shop.stores.follow(folder.name, folder, LOCAL) for folder in (odd, good)]
+        for store in stores:
+            await shop.sync(store)
+        (odd / ".gitignore").write_text("*.log\n")
+        for place, target in {
+            "broken": "nowhere",
+            "loop": "loop",
+            "out": "..",
+            "in": ".",
+            "sibling": "../good",
+        }.items():
+            (odd / place).symlink_to(target)
+        os.mkfifo(odd / "pipe.md")
+        files = odd_files(odd)
+        for marker, path in files.items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"The text {marker}.")
+        (good / "a.md").write_text("The text markgood1.")
+        await wait_for_markers(shop, stores[1], {"markgood1"}, set())
+        shown_names = {path.relative_to(odd).as_posix() for path in files.values()}
+        assert len(shown_names) == len(files) > 190
+        await wait_for_markers(shop, stores[0], set(files), set())
+        removed_markers = set(list(files)[::2])
+        for marker in removed_markers:
+            files[marker].unlink()
+        (good / "a.md").rename(good / "b.md")
+        (good / "c.md").write_text("The text markgood2.")
+        await wait_for_markers(shop, stores[0], set(files) - removed_markers, removed_markers)
+        await wait_for_markers(shop, stores[1], {"markgood1", "markgood2"}, set())
+        for path in odd.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        (good / "b.md").unlink()
+        await wait_for_markers(shop, stores[1], {"markgood2"}, {"markgood1"})
+
+
+async def test_a_folder_whose_path_is_not_valid_unicode_cannot_be_followed(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"f\xe9")
+    folder.mkdir()
+    async with store_services(tmp_path / "home") as shop:
+        with pytest.raises(InvalidRequest) as caught:
+            await shop.stores.follow("odd", folder, LOCAL)
+    assert caught.value.code == "invalid_folder"
+    assert "is not valid UTF-8" in str(caught.value)
+
+
+async def test_a_store_reports_that_its_folder_is_missing_until_it_is_back(tmp_path: Path) -> None:
+    folder = tmp_path / "handbook"
+    folder.mkdir()
+    async with store_services(tmp_path / "home", watch=True) as shop:
+        store = await shop.stores.follow("handbook", folder, LOCAL)
+        await shop.sync(store)
+        for act, expected_problem in ((folder.rmdir, "not watched"), (folder.mkdir, "")):
+            act()
+            async with asyncio.timeout(60):
+                while expected_problem not in (problem := await problem_of(shop, store)) or (  # noqa: ASYNC110
+                    problem and not expected_problem
+                ):
+                    await asyncio.sleep(TURN)
+
+
+async def problem_of(shop: StoreServices, store: StoreRow) -> str:
+    [info] = await shop.stores.describe([store], LOCAL)
+    return info.problem or ""
 
 
 async def test_folders_within_folders_and_one_folder_twice_are_watched_apart(tmp_path: Path) -> None:
