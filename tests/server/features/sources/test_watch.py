@@ -14,6 +14,7 @@ from tests.server.features.stores.store_services import TURN, StoreServices, sto
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
+from portico_server.features.stores import follow
 
 
 async def names(shop: StoreServices, store: StoreRow) -> set[str]:
@@ -57,6 +58,7 @@ def make_and_remove_link(folder: Path) -> None:
         pytest.param(write_rules, {"a%E9.md"}, id="beside ignore rules"),
         pytest.param(make_odd_folder, {"%B2%E9/in.md"}, id="a folder, rust-analyzer 16914"),
         pytest.param(link_to(".."), set(), id="opengrok 233, to the parent"),
+        pytest.param(link_to("/"), set(), id="syft 615, to the root"),
         pytest.param(link_to("../good"), set(), id="to a sibling"),
         pytest.param(link_to("."), set(), id="to itself"),
         pytest.param(link_to("link"), set(), id="a loop"),
@@ -229,7 +231,10 @@ async def test_a_folder_whose_path_is_not_valid_unicode_cannot_be_followed(tmp_p
     assert "is not valid UTF-8" in str(caught.value)
 
 
-async def test_a_store_reports_that_its_folder_is_missing_until_it_is_back(tmp_path: Path) -> None:
+async def test_a_store_reports_that_its_folder_is_missing_until_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "MISSING_FOLDER_INTERVAL_MS", 50)
     folder = tmp_path / "handbook"
     folder.mkdir()
     async with store_services(tmp_path / "home", watch=True) as shop:
