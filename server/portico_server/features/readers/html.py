@@ -33,6 +33,11 @@ _APART = {
     "h5",
     "h6",
 }
+_TEXT_INPUTS = ("text", "search", "email", "tel", "url", "number", "date", "time", "month", "week")
+"""Types of the fields of a form whose values a person reads."""
+
+_UNSEEN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
+
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 
 
@@ -74,7 +79,8 @@ class _Sections:
         self._sections.append(((text,), [text + "\n\n"]))
 
     def hides(self, tag: str, node: Any) -> bool:
-        return tag in HIDDEN_TAGS
+        is_unseen = "hidden" in node.attrib or _UNSEEN_STYLE.search(node.get("style", ""))
+        return tag in HIDDEN_TAGS or tag == "rp" or bool(is_unseen)
 
     def opens(self, tag: str, node: Any) -> None:
         if tag in _HEADINGS:
@@ -91,10 +97,24 @@ class _Sections:
         self._break(tag)
         if tag == "li":
             self._sections[-1][1].append("- ")
+        elif tag == "rt":
+            self._sections[-1][1].append("(")
+        elif tag == "img" and node.get("alt", "").strip():
+            self._insert(node.get("alt"))
+        elif tag == "input" and node.get("type", "text").lower() in _TEXT_INPUTS and node.get("value"):
+            self._insert(node.get("value"))
+
+    def _insert(self, text: str) -> None:
+        """Add a text that stands apart from the words around it."""
+        pieces = self._sections[-1][1]
+        gap = "" if not pieces or pieces[-1][-1:].isspace() else " "
+        pieces.append(f"{gap}{' '.join(text.split())} ")
 
     def closes(self, tag: str) -> None:
         if tag in ("td", "th"):
             self._sections[-1][1].append(" | ")
+        elif tag == "rt":
+            self._sections[-1][1].append(")")
         self._break(tag)
 
     def _break(self, tag: str) -> None:

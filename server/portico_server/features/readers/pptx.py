@@ -9,10 +9,11 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.features.chunkers.document import NotRead, Part, PartWriter, SourceDocument, Unreadable
 from portico_server.features.readers import section as titles
 from portico_server.features.readers.container import open_checked, tree
 from portico_server.features.readers.formulas import MATH, formula_text
+from portico_server.features.readers.office_graphics import CHART, DIAGRAM, chart_lines, diagram_lines
 
 DOCUMENT_KIND = "PowerPoint presentation"
 
@@ -25,21 +26,26 @@ _SKIPPED_PLACEHOLDERS = ("sldNum", "ftr", "dt", "hdr", "sldImg")
 """Placeholders that repeat on every slide and say nothing about the slide."""
 
 
-def read(source: SourceDocument) -> Iterator[Part]:
-    """Yield slides in presentation order. ``page`` is the slide number. The headings are the title of the document and
-    the title of the slide.
+def read(source: SourceDocument) -> Iterator[Part | NotRead]:
+    """Yield slides in presentation order, except for hidden slides. ``page`` is the slide number. The headings are the
+    title of the document and the title of the slide.
     """
     with source.open() as file:
         archive = open_checked(file, DOCUMENT_KIND, "ppt/presentation.xml", ".pptx")
         writer = PartWriter()
         has_parts = False
         read_notes: set[str] = set()
+        hidden_count = 0
         about = titles.office_title(archive, source.name)
         # A damaged file may name a slide or its notes many times.
         for number, name in enumerate(dict.fromkeys(_slides(archive)), start=1):
             slide = tree(archive, name, DOCUMENT_KIND)
+            if slide.get("show") in ("0", "false"):
+                hidden_count += 1
+                continue
             _drop_fallbacks(slide)
             title, lines = _text(slide)
+            lines += _graphics(archive, name, slide)
             notes_name = _notes(archive, name)
             notes = ""
             if notes_name and notes_name not in read_notes:
@@ -55,6 +61,8 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 )
     if not has_parts:
         raise Unreadable("has no text on its slides.")
+    if hidden_count:
+        yield NotRead(f"{hidden_count:,} hidden slide(s)")
 
 
 def _slides(archive: zipfile.ZipFile) -> Iterator[str]:
@@ -109,6 +117,21 @@ def _text(slide: Any) -> tuple[str, list[str]]:
         else:
             lines.extend(paragraphs)
     return title, lines
+
+
+def _graphics(archive: zipfile.ZipFile, name: str, slide: Any) -> list[str]:
+    """Return the texts of the charts and diagrams of a slide."""
+    targets = _related(archive, name)
+    lines: list[str] = []
+    nodes = {
+        node.get(f"{_R}{'id' if node.tag == CHART else 'dm'}"): node for node in slide.iter(CHART, DIAGRAM)
+    }
+    for relation_id, node in nodes.items():
+        target = targets.get(relation_id or "", ("", ""))[1]
+        if target in archive.NameToInfo:
+            graphic = tree(archive, target, DOCUMENT_KIND)
+            lines += chart_lines(graphic) if node.tag == CHART else diagram_lines(graphic)
+    return lines
 
 
 def _paragraphs(shape: Any) -> list[str]:

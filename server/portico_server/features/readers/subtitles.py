@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from portico_server.features.readers.text import open_text
 _TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
 _CUE = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
 # A mark ends before the next one begins, so that each character is read once.
-_MARK = re.compile(r"</?[a-zA-Z][^<>]*>|\{\\[^{}]*\}")
+_MARK = re.compile(r"</?[a-zA-Z][^<>]*>|</?[cv]?>|<[0-9:.]+>|\{\\[^{}]*\}")
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^\s<>][^<>]*)>")
 
 
@@ -32,7 +33,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 began = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + float(f"0.{fraction}")
                 at, spoken_lines = number, []
             elif line and began is not None:
-                spoken_lines.append(_MARK.sub("", _VOICE.sub(r"\1: ", line)).strip())
+                spoken_lines.append(html.unescape(_MARK.sub("", _VOICE.sub(r"\1: ", line))).strip())
             elif not line and began is not None and any(spoken_lines):
                 has_parts = True
                 yield writer.part(" ".join(spoken_lines), line=at, seconds=began)

@@ -1,5 +1,8 @@
 """Slides, spreadsheets, notebooks, books, mail, subtitles, XML, and sections of plain text."""
 
+import io
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -444,6 +447,68 @@ async def test_each_mail_of_an_mbox_becomes_its_own_part(read: Reading) -> None:
 
 
 # --- structured text ------------------------------------------------------------------------------------
+
+
+VISIBLE: dict[str, tuple[str, str | bytes, str]] = {
+    "ruby": (
+        "a.html",
+        "<p><ruby>図書館<rp>（</rp><rt>としょかん</rt><rp>）</rp></ruby>へ</p>",
+        "図書館(としょかん)へ",
+    ),
+    "hidden elements": (
+        "a.html",
+        "<p hidden>no</p><p style='display: none'>no</p><p style='visibility:hidden'>no</p><template>no</template>"
+        "<details><summary>Fees</summary>40 crowns</details>",
+        "Fees\n\n40 crowns",
+    ),
+    "fields of a form": (
+        "a.html",
+        "<p>Name <input value='Ann'> <input type=hidden value=no><input type=password value=no></p>"
+        "<textarea>Berth 7</textarea>",
+        "Name Ann\n\nBerth 7",
+    ),
+    "the description of a picture": (
+        "a.html",
+        "<p>See <img alt='the quay'><img alt=''>.</p>",
+        "See the quay .",
+    ),
+    "struck text": ("a.html", "<p><del>40</del> <s>45</s> 50 crowns</p>", "40 45 50 crowns"),
+    "times and entities in a cue": (
+        "a.vtt",
+        "WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ada>The lock <00:01.500>opens <c.loud>&amp; closes</c> at noon.</v>",
+        "Ada: The lock opens & closes at noon.",
+    ),
+    "entities and positions in an old cue": (
+        "a.srt",
+        "1\n00:00:01,000 --> 00:00:02,000\n{\\an8}<i>&lt;end&gt;</i> 3 < 4",
+        "<end> 3 < 4",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VISIBLE)
+async def test_only_visible_text_is_read(read: Reading, case: str) -> None:
+    name, data, seen_text = VISIBLE[case]
+    [part] = await read(name, data.encode() if isinstance(data, str) else data)
+    assert re.sub("\n+", "\n\n", part.text) == seen_text
+
+
+async def test_hidden_slides_are_counted_and_charts_read(read: Reading) -> None:
+    space = "http://schemas.openxmlformats.org/drawingml/2006/chart"
+    chart = f'<c:chart xmlns:c="{space}" r:id="rId7"/>'
+    data = office.slides(("Fees", "40 crowns", ""), ("Draft", "no", ""), shapes=chart)
+    data = office.rewritten(data, "ppt/slides/slide1.xml", "<p:sld ", '<p:sld show="0" ')
+    relation = '<Relationship Id="rId7" Type="http://example.org/chart" Target="../charts/chart1.xml"/>'
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {member_name: archive.read(member_name) for member_name in archive.namelist()}
+    members["ppt/slides/_rels/slide2.xml.rels"] = f"<Relationships>{relation}</Relationships>".encode()
+    members["ppt/charts/chart1.xml"] = (
+        f'<c:chartSpace xmlns:c="{space}"><c:ser><c:tx><c:v>Boats</c:v></c:tx><c:cat><c:pt idx="0"><c:v>May</c:v>'
+        '</c:pt></c:cat><c:val><c:pt idx="0"><c:v>17</c:v></c:pt></c:val></c:ser></c:chartSpace>'
+    ).encode()
+    slide, unread = await read("x.pptx", office.zipped(members))
+    assert slide.text == "Fees\n40 crowns\nBoats: May 17"
+    assert unread.text == "Not read:\nx.pptx: 1 hidden slide(s)"
 
 
 async def test_subtitle_passages_carry_their_start_seconds(read: Reading) -> None:
