@@ -211,7 +211,8 @@ def _add_graphics(root: Any, relations: Mapping[str, _Relationship], followers: 
                     lines += chart_lines(tree) if node.tag == CHART else diagram_lines(tree)
         if not lines and next(drawing.iter(*_PICTURES), None) is not None:
             silent_picture_count += 1
-        followers.add_lines(drawing, dict.fromkeys(lines))
+        captions = _captions(drawing)
+        followers.add_lines(drawing, (line for line in dict.fromkeys(lines) if line not in captions))
     return silent_picture_count
 
 
@@ -221,6 +222,15 @@ def _descriptions(drawing: Any) -> Iterator[str]:
         description = " ".join((node.get("descr") or node.get("alt") or "").split())
         if description:
             yield description
+
+
+def _captions(drawing: Any) -> list[str]:
+    """Return the texts of the paragraph with a picture and of the next one, which may repeat the description."""
+    paragraph = next(drawing.iterancestors(qn("w:p")), None)
+    paragraphs = () if paragraph is None else (paragraph, paragraph.getnext())
+    return [
+        "".join(node.text or "" for node in item.iter(qn("w:t"))) for item in paragraphs if item is not None
+    ]
 
 
 def _tree(relation: _Relationship) -> Any:

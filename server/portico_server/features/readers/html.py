@@ -60,10 +60,17 @@ def sections(source: SourceDocument) -> Iterator[tuple[tuple[str, ...], str]]:
         raise Unreadable("contains no HTML, or HTML whose elements nest too deeply.")
     found_sections = _Sections()
     title = root.findtext(".//title")
-    if title and title.strip():
+    if title and title.strip() and title.strip() != source.name.rpartition("/")[2]:
         found_sections.title(" ".join(title.split()))
     walk(root, found_sections)
     yield from found_sections.sections()
+
+
+def _has_caption(image: Any) -> bool:
+    """Return whether the caption of a picture is the same text as its description."""
+    figure = next(image.iterancestors("figure"), None)
+    captions = () if figure is None else figure.iterfind(".//figcaption")
+    return any("".join(caption.itertext()).split() == image.get("alt").split() for caption in captions)
 
 
 class _Sections:
@@ -79,6 +86,9 @@ class _Sections:
         self._sections.append(((text,), [text + "\n\n"]))
 
     def hides(self, tag: str, node: Any) -> bool:
+        if tag == "math" and (source := node.findtext(".//annotation")):
+            self._insert(source)  # in TeX, which is readable as a line, unlike the texts of the elements
+            return True
         is_unseen = "hidden" in node.attrib or _UNSEEN_STYLE.search(node.get("style", ""))
         return tag in HIDDEN_TAGS or tag == "rp" or bool(is_unseen)
 
@@ -99,7 +109,7 @@ class _Sections:
             self._sections[-1][1].append("- ")
         elif tag == "rt":
             self._sections[-1][1].append("(")
-        elif tag == "img" and node.get("alt", "").strip():
+        elif tag == "img" and node.get("alt", "").strip() and not _has_caption(node):
             self._insert(node.get("alt"))
         elif tag == "input" and node.get("type", "text").lower() in _TEXT_INPUTS and node.get("value"):
             self._insert(node.get("value"))

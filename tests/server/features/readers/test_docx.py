@@ -236,6 +236,11 @@ SEEN: dict[str, tuple[str, Mapping[str, str], str]] = {
         {},
         "See\n\nThe quay at low tide",
     ),
+    "a picture with the same caption": (
+        par(picture("The quay")) + par(run("The quay")),
+        {},
+        "The quay",
+    ),
     "pictures without a description": (
         par(VALUE, picture(), picture("quay.png")),
         {},

@@ -472,6 +472,18 @@ VISIBLE: dict[str, tuple[str, str | bytes, str]] = {
         "<p>See <img alt='the quay'><img alt=''>.</p>",
         "See the quay .",
     ),
+    "a picture with the same caption": (
+        "a.html",
+        "<figure><img alt='The quay'><figcaption>The quay</figcaption></figure>",
+        "The quay",
+    ),
+    "a formula with its source": (
+        "a.html",
+        "<p>So <math><semantics><msup><mi>a</mi><mn>2</mn></msup><annotation encoding='application/x-tex'>a^2"
+        "</annotation></semantics></math></p>",
+        "So a^2",
+    ),
+    "a title that is the name of the file": ("a.html", "<title>a.html</title><p>Tides</p>", "Tides"),
     "struck text": ("a.html", "<p><del>40</del> <s>45</s> 50 crowns</p>", "40 45 50 crowns"),
     "times and entities in a cue": (
         "a.vtt",
