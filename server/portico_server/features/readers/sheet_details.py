@@ -48,6 +48,7 @@ _EMPTY = re.compile(rb"</f>\s*+(?:<v\s*+/>\s*+|<v></v>\s*+)?</c>")
 _ERROR = re.compile(
     rb'<(?:\w+:)?c\s([^<>]*\bt="e"[^<>]*)>(?:<f[^<>]*/>|<f[^<>]*>[^<]*</f>)?<v>([^<]{1,20})</v>'
 )
+_STYLED = re.compile(rb'<(?:\w+:)?c\s([^<>]*?\bs="(\d{1,5})"[^<>]*)>')
 _HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row\s([^<>]*\bhidden="(?:1|true)"[^<>]*)>')
 _HIDDEN_COLUMNS = re.compile(rb'<(?:\w+:)?col\s([^<>]*\bhidden="(?:1|true)"[^<>]*)>')
 _OUTLINE = re.compile(rb'\boutlineLevel="[1-7]"')
@@ -199,20 +200,19 @@ def _related_parts(archive: zipfile.ZipFile, path: str) -> Iterator[tuple[str, s
 
 def _styles(data: bytes, formats: Sequence[str], area: SheetArea) -> Sequence[int]:
     """Return the number of the format of each cell in an area, row by row; empty if all are plain."""
-    styles = [str(number) for number, code in enumerate(formats) if code and number < 2**16]
     size = area.height * area.width
-    if not styles or not 0 < size <= MAX_STYLED_CELLS:
+    if not any(formats) or not 0 < size <= MAX_STYLED_CELLS:
         return ()
     cell_styles = array("H", bytes(2 * size))
-    pattern = rf'<(?:\w+:)?c\s([^<>]*?\bs="({"|".join(styles)})"[^<>]*)>'
-    for match in re.finditer(pattern.encode(), data):
-        place = _PLACE.search(match[1])
+    for match in _STYLED.finditer(data):
+        style = int(match[2])
+        place = _PLACE.search(match[1]) if style < min(len(formats), 2**16) and formats[style] else None
         if place is None:
             continue
         row = int(place[2]) - 1 - area.top
         column = column_number(place[1].decode()) - area.left_column
         if 0 <= row < area.height and 0 <= column < area.width:
-            cell_styles[row * area.width + column] = int(match[2])
+            cell_styles[row * area.width + column] = style
     return cell_styles
 
 
