@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Final
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.words import whole_number
 
 MAX_FORMAT_CHARS: Final = 255
 """Maximum length of a format in characters, as in Excel."""
@@ -203,17 +204,17 @@ def _scientific(number: Decimal, places: Sequence[str], exponents: Sequence[str]
 
 def _fraction(number: Decimal, code: str) -> str:
     places, _mark, below = code.partition("/")
-    fixed = int(below) if below.isascii() and below.isdecimal() and int(below) else 0
+    fixed = whole_number(below) or 0
     limit = fixed or 10 ** min(len(below), 4) - 1
     has_whole = " " in places
-    whole_number = int(number) if has_whole else 0
-    fraction_part = Fraction(number) - whole_number
+    whole_part = int(number) if has_whole else 0
+    fraction_part = Fraction(number) - whole_part
     part = Fraction(round(fraction_part * fixed), fixed) if fixed else fraction_part.limit_denominator(limit)
     if has_whole and part >= 1:
-        whole_number, part = whole_number + 1, Fraction(0)
+        whole_part, part = whole_part + 1, Fraction(0)
     numerator = part.numerator * (fixed // part.denominator if fixed else 1)
     shown_part = f"{numerator}/{fixed or part.denominator}" if part or not has_whole else ""
-    return f"{whole_number} {shown_part}".strip() if whole_number else shown_part or str(whole_number)
+    return f"{whole_part} {shown_part}".strip() if whole_part else shown_part or str(whole_part)
 
 
 def _elapsed(value: timedelta, pieces: Sequence[_FormatPiece]) -> str | None:
