@@ -137,4 +137,6 @@ def test_an_invalid_message_line_gets_an_error_response(
     ask(server, f"before {line!r}", "session/list")
     send(server, line)
     assert server.stdout is not None
-    assert json.loads(server.stdout.readline())["error"]["code"] == code
+    messages = map(json.loads, server.stdout)  # updates and answers of earlier cases may come first
+    response = next(message for message in messages if "method" not in message and message["id"] is None)
+    assert response["error"]["code"] == code
