@@ -18,7 +18,7 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.core.pools import SEARCH
-from portico_server.core.themes import ChangedFiles, FindChangedFiles, FindThemes
+from portico_server.core.themes import ChangedFile, ChangedFiles, FindChangedFiles, FindThemes
 from portico_server.features.answers.language import language
 from portico_server.features.answers.tables.answer import ComputedAnswer
 from portico_server.features.answers.tables.periods import find_periods
@@ -276,35 +276,40 @@ def _list_changes(question: str, since: date, changes: Sequence[ChangedFiles]) -
     wording = _WORDINGS.get(language(question), _ENGLISH)
     files = sorted(chain.from_iterable(item.files for item in changes), key=lambda item: -item.changed_at)
     files = files[:MAX_LISTED_FILES]
-    lines = [
-        wording.change.format(
-            file=item.passage.filename,
-            stores=wording.stores([item.passage.store], len(changes)),
-            date=datetime.fromtimestamp(item.changed_at).date().isoformat(),
-            sentence=_sentence(item.passage.text, ()),
-            number=number,
-        )
-        for number, item in enumerate(files, 1)
-    ]
+    sentences_of_files = [_sentence(item.passage.text, ()) for item in files]
+    lines = _file_lines(wording.change, wording, files, sentences_of_files, len(changes))
     heading = wording.changes.format(date=since.isoformat(), count=sum(item.count for item in changes))
     return _numbered_list(heading, lines, [item.passage for item in files])
 
 
 def _list_documents(question: str, documents: Sequence[ChangedFiles]) -> ComputedAnswer | None:
-    """Return the answer with the beginning of each document; ``None`` if there is no document."""
+    """Return the answer that quotes the beginning of each document, or ``None`` if the stores are empty."""
     wording = _WORDINGS.get(language(question), _ENGLISH)
     files = list(chain.from_iterable(item.files for item in documents))[:MAX_LISTED_FILES]
-    lines = [
-        wording.document.format(
-            file=item.passage.filename,
-            stores=wording.stores([item.passage.store], len(documents)),
-            sentence=_beginning(item.passage.text),
-            number=number,
-        )
-        for number, item in enumerate(files, 1)
-    ]
+    beginnings = [_beginning(item.passage.text) for item in files]
+    lines = _file_lines(wording.document, wording, files, beginnings, len(documents))
     heading = _write_count(wording.documents, sum(item.count for item in documents))
     return _numbered_list(heading, lines, [item.passage for item in files]) if lines else None
+
+
+def _file_lines(
+    template: str,
+    wording: _OverviewWording,
+    files: Sequence[ChangedFile],
+    quotations: Sequence[str],
+    store_count: int,
+) -> list[str]:
+    """Return a line for each file, with its quotation. ``template`` is one of the sentences of ``wording``."""
+    return [
+        template.format(
+            file=item.passage.filename,
+            stores=wording.stores([item.passage.store], store_count),
+            date=datetime.fromtimestamp(item.changed_at).date().isoformat(),
+            sentence=quotation,
+            number=number,
+        )
+        for number, (item, quotation) in enumerate(zip(files, quotations, strict=True), 1)
+    ]
 
 
 def _numbered_list(heading: str, lines: Sequence[str], examples: Sequence[Passage]) -> ComputedAnswer:

@@ -17,9 +17,8 @@ from lxml import etree
 
 from portico_server.core.html import require_memory
 from portico_server.features.readers.formulas import MATH, formula_text
-from portico_server.features.readers.office_graphics import CHART, DIAGRAM, chart_lines, diagram_lines
+from portico_server.features.readers.office_graphics import ALTERNATIVES, REFERENCES, graphic_lines
 
-_ALTERNATIVES: Final = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
 _DESCRIBED: Final = "{http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing}docPr"
 _PICTURES: Final = (
     "{http://schemas.openxmlformats.org/drawingml/2006/picture}pic",
@@ -56,7 +55,7 @@ def show_all_text(root: Any, relations: Mapping[str, _Relationship]) -> int:
     Return the number of pictures without a description.
     """
     _remove_unseen(root)
-    for node in list(root.iter(_ALTERNATIVES)):  # forms of one drawing, for newer and older programs
+    for node in list(root.iter(ALTERNATIVES)):
         for fallback in list(node)[1:]:
             node.remove(fallback)
         for choice in list(node):
@@ -202,13 +201,13 @@ def _add_graphics(root: Any, relations: Mapping[str, _Relationship], followers: 
     read_ids: set[str] = set()
     for drawing in list(root.iter(qn("w:drawing"), qn("w:pict"))):
         lines = [line for line in _descriptions(drawing) if not _FILE_NAME.search(line)]
-        for node in drawing.iter(CHART, DIAGRAM):
-            relation_id = node.get(qn("r:id" if node.tag == CHART else "r:dm"), "")
+        for node in drawing.iter(*REFERENCES):
+            relation_id = node.get(REFERENCES[node.tag], "")
             if relation_id in relations and relation_id not in read_ids:
                 read_ids.add(relation_id)
                 tree = _tree(relations[relation_id])
                 if tree is not None:
-                    lines += chart_lines(tree) if node.tag == CHART else diagram_lines(tree)
+                    lines += graphic_lines(tree)
         if not lines and next(drawing.iter(*_PICTURES), None) is not None:
             silent_picture_count += 1
         captions = _captions(drawing)

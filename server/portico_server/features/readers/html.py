@@ -89,8 +89,10 @@ class _Sections:
         if tag == "math" and (source := node.findtext(".//annotation")):
             self._insert(source)  # in TeX, which is readable as a line, unlike the texts of the elements
             return True
-        is_unseen = "hidden" in node.attrib or _UNSEEN_STYLE.search(node.get("style", ""))
-        return tag in HIDDEN_TAGS or tag == "rp" or bool(is_unseen)
+        if tag in HIDDEN_TAGS or tag == "rp" or node.get("hidden") is not None:
+            return True
+        style = node.get("style")
+        return style is not None and _UNSEEN_STYLE.search(style) is not None
 
     def opens(self, tag: str, node: Any) -> None:
         if tag in _HEADINGS:
@@ -115,7 +117,7 @@ class _Sections:
             self._insert(node.get("value"))
 
     def _insert(self, text: str) -> None:
-        """Add a text that stands apart from the words around it."""
+        """Add a text with spaces around it."""
         pieces = self._sections[-1][1]
         gap = "" if not pieces or pieces[-1][-1:].isspace() else " "
         pieces.append(f"{gap}{' '.join(text.split())} ")

@@ -8,17 +8,24 @@ _A: Final = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _C: Final = "{http://schemas.openxmlformats.org/drawingml/2006/chart}"
 _DGM: Final = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}"
 
-CHART: Final = f"{_C}chart"
-"""Element that refers to a chart by its attribute ``r:id``."""
+_R: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 
-DIAGRAM: Final = f"{_DGM}relIds"
-"""Element that refers to a diagram by its attribute ``r:dm``."""
+ALTERNATIVES: Final = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
+"""Element with the forms of one drawing for newer and for older programs, in this order."""
+
+REFERENCES: Final = {f"{_C}chart": f"{_R}id", f"{_DGM}relIds": f"{_R}dm"}
+"""Elements that refer to a chart or a diagram, and their attributes with the id of the relationship."""
 
 MAX_POINTS: Final = 1_000
 """Maximum number of values of a series that are read."""
 
 
-def chart_lines(chart: Any) -> list[str]:
+def graphic_lines(graphic: Any) -> list[str]:
+    """Return the texts of the part of the package that contains a chart or the data of a diagram."""
+    return _diagram_lines(graphic) if graphic.tag == f"{_DGM}dataModel" else _chart_lines(graphic)
+
+
+def _chart_lines(chart: Any) -> list[str]:
     """Return the titles of a chart, and a line for each series with its categories and values."""
     lines = [
         "".join(text.text or "" for text in title.iter(f"{_A}t", f"{_C}v"))
@@ -43,7 +50,7 @@ def _points(series: Any, kind: str) -> dict[str, str]:
     return points
 
 
-def diagram_lines(diagram: Any) -> list[str]:
+def _diagram_lines(diagram: Any) -> list[str]:
     """Return the text of each shape of a diagram, in the order of the file."""
     texts = (
         " ".join("".join(text.text or "" for text in line.iter(f"{_A}t")) for line in shape.iter(f"{_A}p"))

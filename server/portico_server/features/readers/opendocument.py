@@ -17,21 +17,21 @@ from portico_server.features.readers.container import open_checked, tree
 DOCUMENT_KIND = "OpenDocument file"
 
 _NAMES = "{urn:oasis:names:tc:opendocument:xmlns:"
-_TEXT = f"{_NAMES}text:1.0}}"
-_TABLE = f"{_NAMES}table:1.0}}"
-_OFFICE = f"{_NAMES}office:1.0}}"
+TEXT = f"{_NAMES}text:1.0}}"
+TABLE = f"{_NAMES}table:1.0}}"
+OFFICE = f"{_NAMES}office:1.0}}"
 _DRAW = f"{_NAMES}drawing:1.0}}"
 _SHOW = f"{_NAMES}presentation:1.0}}"
 _CRYPT = f"{_NAMES}manifest:1.0}}encryption-data"
 _SKIPPED_ELEMENTS = {
-    f"{_TEXT}tracked-changes",
-    f"{_OFFICE}annotation",
-    f"{_TEXT}note-citation",
+    f"{TEXT}tracked-changes",
+    f"{OFFICE}annotation",
+    f"{TEXT}note-citation",
     f"{_SHOW}notes",
 }
 """Elements whose content is not part of the text."""
 
-_ROW_GROUPS = {f"{_TABLE}table-header-rows", f"{_TABLE}table-rows", f"{_TABLE}table-row-group"}
+_ROW_GROUPS = {f"{TABLE}table-header-rows", f"{TABLE}table-rows", f"{TABLE}table-row-group"}
 
 MAX_SPACES = 100
 """Maximum number of consecutive spaces. The file states only how many there are, so the number could be any."""
@@ -47,12 +47,12 @@ def read(source: SourceDocument) -> Iterator[Part]:
             True for _ in tree(archive, "META-INF/manifest.xml", DOCUMENT_KIND).iter(_CRYPT)
         ):
             raise Unreadable("is protected by a password. Add a copy without a password.")
-        body = tree(archive, "content.xml", DOCUMENT_KIND).find(f"{_OFFICE}body")
+        body = tree(archive, "content.xml", DOCUMENT_KIND).find(f"{OFFICE}body")
         about = _about(archive, source.name)
     writer = PartWriter()
     has_parts = False
     for inside in () if body is None else body:
-        slides = inside.tag == f"{_OFFICE}presentation"
+        slides = inside.tag == f"{OFFICE}presentation"
         for part in (_slides if slides else _sections)(inside, about, writer):
             has_parts = True
             yield part
@@ -115,20 +115,20 @@ def _lines(node: Any) -> Iterator[tuple[int, str]]:
     for item in node.iterchildren():
         if item.tag in _SKIPPED_ELEMENTS or not isinstance(item.tag, str):
             continue
-        if item.tag == f"{_TEXT}h":
-            level = item.get(f"{_TEXT}outline-level", "1")
+        if item.tag == f"{TEXT}h":
+            level = item.get(f"{TEXT}outline-level", "1")
             yield whole_number(level, 2) or 1, _text_of(item)
-        elif item.tag == f"{_TEXT}p":
+        elif item.tag == f"{TEXT}p":
             yield 0, _text_of(item)
-        elif item.tag == f"{_TABLE}table":
+        elif item.tag == f"{TABLE}table":
             for row in _rows(item):
                 cells = [
                     " ".join(line for _, line in _lines(cell) if line)
-                    for cell in row.iterchildren(f"{_TABLE}table-cell")
+                    for cell in row.iterchildren(f"{TABLE}table-cell")
                 ]
                 if any(cells):
                     yield 0, " | ".join(cells)
-        elif item.tag == f"{_TEXT}list-item":
+        elif item.tag == f"{TEXT}list-item":
             first, *other_lines = list(_lines(item)) or [(0, "")]
             yield first[0], f"- {first[1]}" if first[1] and not first[0] else first[1]
             yield from other_lines
@@ -139,7 +139,7 @@ def _lines(node: Any) -> Iterator[tuple[int, str]]:
 def _rows(table: Any) -> Iterator[Any]:
     """Yield the rows of a table, without those of the tables in its cells."""
     for item in table.iterchildren():
-        if item.tag == f"{_TABLE}table-row":
+        if item.tag == f"{TABLE}table-row":
             yield item
         elif item.tag in _ROW_GROUPS:
             yield from _rows(item)
@@ -152,12 +152,12 @@ def _text_of(node: Any) -> str:
 def _pieces(node: Any) -> Iterator[str]:
     yield _flat(node.text)
     for item in node.iterchildren():
-        if item.tag == f"{_TEXT}s":
-            count = item.get(f"{_TEXT}c", "1")
+        if item.tag == f"{TEXT}s":
+            count = item.get(f"{TEXT}c", "1")
             yield " " * min(whole_number(count) or 1, MAX_SPACES)
-        elif item.tag in (f"{_TEXT}tab", f"{_TEXT}line-break"):
+        elif item.tag in (f"{TEXT}tab", f"{TEXT}line-break"):
             yield "\t" if item.tag.endswith("tab") else "\n"
-        elif item.tag == f"{_TEXT}note":
+        elif item.tag == f"{TEXT}note":
             yield f" ({' '.join(line for _, line in _lines(item) if line)})"
         elif item.tag not in _SKIPPED_ELEMENTS and isinstance(item.tag, str):
             yield from _pieces(item)

@@ -6,21 +6,20 @@ from __future__ import annotations
 
 import posixpath
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from portico_server.features.chunkers.document import NotRead, Part, PartWriter, SourceDocument, Unreadable
 from portico_server.features.readers import section as titles
 from portico_server.features.readers.container import open_checked, tree
 from portico_server.features.readers.formulas import MATH, formula_text
-from portico_server.features.readers.office_graphics import CHART, DIAGRAM, chart_lines, diagram_lines
+from portico_server.features.readers.office_graphics import ALTERNATIVES, REFERENCES, graphic_lines
 
 DOCUMENT_KIND = "PowerPoint presentation"
 
 _A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
-_ALTERNATIVES = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
 _TITLES = ("title", "ctrTitle")
 _SKIPPED_PLACEHOLDERS = ("sldNum", "ftr", "dt", "hdr", "sldImg")
 """Placeholders that repeat on every slide and say nothing about the slide."""
@@ -45,8 +44,9 @@ def read(source: SourceDocument) -> Iterator[Part | NotRead]:
                 continue
             _drop_fallbacks(slide)
             title, lines = _text(slide)
-            lines += _graphics(archive, name, slide)
-            notes_name = _notes(archive, name)
+            targets = _related(archive, name)
+            lines += _graphics(archive, slide, targets)
+            notes_name = _notes(archive, targets)
             notes = ""
             if notes_name and notes_name not in read_notes:
                 read_notes.add(notes_name)
@@ -94,7 +94,7 @@ def _drop_fallbacks(slide: Any) -> None:
     """Remove the fallbacks for older programs: they repeat text or formulas that the slide contains anyway, or are
     images.
     """
-    for node in list(slide.iter(_ALTERNATIVES)):
+    for node in list(slide.iter(ALTERNATIVES)):
         choices = list(node)
         if choices and next(choices[0].iter(f"{_A}t", f"{MATH}oMath"), None) is not None:
             for other_choice in choices[1:]:
@@ -119,18 +119,13 @@ def _text(slide: Any) -> tuple[str, list[str]]:
     return title, lines
 
 
-def _graphics(archive: zipfile.ZipFile, name: str, slide: Any) -> list[str]:
+def _graphics(archive: zipfile.ZipFile, slide: Any, targets: Mapping[str, tuple[str, str]]) -> list[str]:
     """Return the texts of the charts and diagrams of a slide."""
-    targets = _related(archive, name)
     lines: list[str] = []
-    nodes = {
-        node.get(f"{_R}{'id' if node.tag == CHART else 'dm'}"): node for node in slide.iter(CHART, DIAGRAM)
-    }
-    for relation_id, node in nodes.items():
-        target = targets.get(relation_id or "", ("", ""))[1]
+    for relation_id in dict.fromkeys(node.get(REFERENCES[node.tag], "") for node in slide.iter(*REFERENCES)):
+        target = targets.get(relation_id, ("", ""))[1]
         if target in archive.NameToInfo:
-            graphic = tree(archive, target, DOCUMENT_KIND)
-            lines += chart_lines(graphic) if node.tag == CHART else diagram_lines(graphic)
+            lines += graphic_lines(tree(archive, target, DOCUMENT_KIND))
     return lines
 
 
@@ -154,9 +149,9 @@ def _rows(table: Any) -> Iterator[str]:
             yield " | ".join(cells)
 
 
-def _notes(archive: zipfile.ZipFile, slide: str) -> str:
+def _notes(archive: zipfile.ZipFile, targets: Mapping[str, tuple[str, str]]) -> str:
     """Return the name of the notes of a slide in the archive, or "" if it has none."""
-    for kind, name in _related(archive, slide).values():
+    for kind, name in targets.values():
         if kind == "notesSlide" and name in archive.NameToInfo:
             return name
     return ""

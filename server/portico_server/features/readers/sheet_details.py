@@ -22,6 +22,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.words import whole_number
 from portico_server.features.chunkers.document import Unreadable
 from portico_server.features.readers.number_formats import BUILT_IN_FORMATS
+from portico_server.features.readers.opendocument import OFFICE, TABLE, TEXT
 
 MAX_SHEET_BYTES = 64 * 1024 * 1024
 """Maximum unpacked size of a sheet in bytes; of larger sheets, only the values are read."""
@@ -43,6 +44,9 @@ MAX_COLUMNS = 2**14
 
 _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _ID = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+
+_DAMAGE_ERRORS = (zipfile.BadZipFile, KeyError, etree.XMLSyntaxError, NotImplementedError, RuntimeError)
+"""Errors of a part of the file that is damaged, encrypted or missing."""
 
 _EMPTY = re.compile(rb"</f>\s*+(?:<v\s*+/>\s*+|<v></v>\s*+)?</c>")
 _ERROR = re.compile(
@@ -105,7 +109,7 @@ def sheet_details(file: BinaryIO) -> Callable[[str, SheetArea], SheetDetails]:
             paths = dict(_sheet_parts(archive))
             formats = _cell_formats(archive) if paths else formats
             tables = _opendocument_tables(archive) if not paths else {}
-    except (zipfile.BadZipFile, KeyError, etree.XMLSyntaxError, NotImplementedError, RuntimeError):
+    except _DAMAGE_ERRORS:
         pass  # a sheet of another kind; if the file is damaged, reading the values reports the damage
     finally:
         file.seek(0)
@@ -116,7 +120,7 @@ def sheet_details(file: BinaryIO) -> Callable[[str, SheetArea], SheetDetails]:
         try:
             with zipfile.ZipFile(file) as archive:
                 return _details(archive, paths[name], formats, area)
-        except (zipfile.BadZipFile, KeyError, etree.XMLSyntaxError, NotImplementedError, RuntimeError):
+        except _DAMAGE_ERRORS:
             return SheetDetails()
 
     return details_of
@@ -276,14 +280,10 @@ def _formula_cells(data: bytes) -> Mapping[Cell, str]:
     return formulas
 
 
-_NAMES = "{urn:oasis:names:tc:opendocument:xmlns:"
-_TEXT = f"{_NAMES}text:1.0}}"
-_TABLE = f"{_NAMES}table:1.0}}"
-_OFFICE = f"{_NAMES}office:1.0}}"
-_VALUE_TYPE = f"{_OFFICE}value-type"
-_COLUMNS_REPEATED = f"{_TABLE}number-columns-repeated"
-_COLUMNS_SPANNED = f"{_TABLE}number-columns-spanned"
-_ROWS_SPANNED = f"{_TABLE}number-rows-spanned"
+_VALUE_TYPE = f"{OFFICE}value-type"
+_COLUMNS_REPEATED = f"{TABLE}number-columns-repeated"
+_COLUMNS_SPANNED = f"{TABLE}number-columns-spanned"
+_ROWS_SPANNED = f"{TABLE}number-rows-spanned"
 _NUMBER_TYPES = ("float", "percentage", "currency")
 
 
@@ -307,14 +307,14 @@ def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]
     table = _OpenDocumentTable()
     row = column = depth = 0
     with archive.open(info) as content:
-        tags = (f"{_TABLE}table", f"{_TABLE}table-column", f"{_TABLE}table-row")
+        tags = (f"{TABLE}table", f"{TABLE}table-column", f"{TABLE}table-row")
         for event, item in etree.iterparse(content, ("start", "end"), tag=tags, resolve_entities=False):
             if item.tag == tags[0]:
                 depth += 1 if event == "start" else -1
                 if event == "start" and depth == 1:
                     table, row, column = _OpenDocumentTable(), 0, 0
-                    if item.getparent() is not None and item.getparent().tag == f"{_OFFICE}spreadsheet":
-                        tables.setdefault(item.get(f"{_TABLE}name", ""), table)
+                    if item.getparent() is not None and item.getparent().tag == f"{OFFICE}spreadsheet":
+                        tables.setdefault(item.get(f"{TABLE}name", ""), table)
             elif event == "start" or depth != 1:
                 continue  # a table in a cell
             elif item.tag == tags[1]:
@@ -341,7 +341,7 @@ def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]
 
 def _read_row(table: _OpenDocumentTable, item: Any, rows: range) -> None:
     column = 0
-    for cell in item.iterchildren(f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell"):
+    for cell in item.iterchildren(f"{TABLE}table-cell", f"{TABLE}covered-table-cell"):
         names = cell.keys()
         first, column = column, column + 1
         if _COLUMNS_REPEATED in names:
@@ -352,7 +352,7 @@ def _read_row(table: _OpenDocumentTable, item: Any, rows: range) -> None:
             places = islice(product(rows, range(first, column)), MAX_SHOWN_TEXTS - len(table.texts))
             for place in places:
                 table.texts[place] = shown_text
-        for note in cell.iterchildren(f"{_OFFICE}annotation") if len(cell) > 1 else ():
+        for note in cell.iterchildren(f"{OFFICE}annotation") if len(cell) > 1 else ():
             table.notes[rows.start, first] = _paragraphs(note)
         if _ROWS_SPANNED in names or _COLUMNS_SPANNED in names:
             last_row = rows.start + _count(cell, _ROWS_SPANNED) - 1
@@ -362,13 +362,13 @@ def _read_row(table: _OpenDocumentTable, item: Any, rows: range) -> None:
 
 def _is_hidden(item: Any) -> bool:
     """Return whether a row or column is hidden; a click shows those of a collapsed group."""
-    groups = (f"{_TABLE}table-row-group", f"{_TABLE}table-column-group")
-    return item.get(f"{_TABLE}visibility") == "collapse" and item.getparent().tag not in groups
+    groups = (f"{TABLE}table-row-group", f"{TABLE}table-column-group")
+    return item.get(f"{TABLE}visibility") == "collapse" and item.getparent().tag not in groups
 
 
 def _repeated(item: Any, kind: str, first: int, limit: int) -> range:
-    """Return the numbers of the rows or columns that an element stands for."""
-    return range(first, max(first, min(first + _count(item, f"{_TABLE}number-{kind}-repeated"), limit)))
+    """Return the numbers of the rows or columns that an element describes."""
+    return range(first, max(first, min(first + _count(item, f"{TABLE}number-{kind}-repeated"), limit)))
 
 
 def _count(item: Any, name: str) -> int:
@@ -378,8 +378,8 @@ def _count(item: Any, name: str) -> int:
 def _paragraphs(cell: Any) -> str:
     """Return the paragraphs of a cell, without those of its note."""
     if len(cell) == 1 and not len(cell[0]):
-        return " ".join((cell[0].text or "").split()) if cell[0].tag == f"{_TEXT}p" else ""
-    return " ".join(" ".join("".join(line.itertext()) for line in cell.iterchildren(f"{_TEXT}p")).split())
+        return " ".join((cell[0].text or "").split()) if cell[0].tag == f"{TEXT}p" else ""
+    return " ".join(" ".join("".join(line.itertext()) for line in cell.iterchildren(f"{TEXT}p")).split())
 
 
 def column_number(letters: str) -> int:

@@ -55,7 +55,7 @@ CITED_ROWS_LIMIT: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class LoadedTable:
-    """A table of a file: where it is, what stands above it, its columns, and its rows in memory.
+    """A table of a file: its sheet, its title, its columns, and its rows in memory.
 
     ``sheet_columns`` are the columns of a workbook, counted from 0.
     """

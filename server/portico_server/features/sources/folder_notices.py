@@ -52,7 +52,7 @@ class FolderChanges:
 
     paths: set[str] = field(default_factory=set)
     lost_roots: set[str] = field(default_factory=set)
-    """Watched folders that were removed or moved. They are no longer watched."""
+    """Watched folders that were removed or moved, which ends the watch of them."""
     are_complete: bool = True
     """False if the system lost reports. Then all folders must be watched again."""
 
