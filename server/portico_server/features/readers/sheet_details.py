@@ -284,6 +284,8 @@ _VALUE_TYPE = f"{OFFICE}value-type"
 _COLUMNS_REPEATED = f"{TABLE}number-columns-repeated"
 _COLUMNS_SPANNED = f"{TABLE}number-columns-spanned"
 _ROWS_SPANNED = f"{TABLE}number-rows-spanned"
+_TIME_VALUE = f"{OFFICE}time-value"
+_DAYS = re.compile(r"-?PT(?:2[4-9]|[3-9][0-9]|[0-9]{3,})H")
 _NUMBER_TYPES = ("float", "percentage", "currency")
 
 
@@ -348,7 +350,7 @@ def _read_row(table: _OpenDocumentTable, item: Any, rows: range) -> None:
             column = _repeated(cell, "columns", first, MAX_COLUMNS).stop
         if not len(cell):
             continue
-        if cell.get(_VALUE_TYPE) in _NUMBER_TYPES and (shown_text := _paragraphs(cell)):
+        if _is_number(cell) and (shown_text := _paragraphs(cell)):
             places = islice(product(rows, range(first, column)), MAX_SHOWN_TEXTS - len(table.texts))
             for place in places:
                 table.texts[place] = shown_text
@@ -358,6 +360,12 @@ def _read_row(table: _OpenDocumentTable, item: Any, rows: range) -> None:
             last_row = rows.start + _count(cell, _ROWS_SPANNED) - 1
             last_column = first + _count(cell, _COLUMNS_SPANNED) - 1
             table.merged_ranges.append(((rows.start, first), (last_row, last_column)))
+
+
+def _is_number(cell: Any) -> bool:
+    """Return whether a cell is a number, or a time of a day or more: calamine reads such a time as ``PT37H30M``."""
+    kind = cell.get(_VALUE_TYPE)
+    return kind in _NUMBER_TYPES or (kind == "time" and _DAYS.match(cell.get(_TIME_VALUE, "")) is not None)
 
 
 def _is_hidden(item: Any) -> bool:

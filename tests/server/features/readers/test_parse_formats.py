@@ -199,6 +199,25 @@ def _ods_cell(text: str, value: str = "", attributes: str = "") -> str:
     return f"<table:table-cell {kind} {attributes}><text:p>{text}</text:p></table:table-cell>"
 
 
+@pytest.mark.parametrize(
+    ("time_value", "shown_text", "read_text"),
+    [
+        ("PT37H30M00S", "37:30", "37:30"),
+        ("PT24H00M00S", "24:00", "24:00"),
+        ("PT17H45M00S", "5.45 PM", "17:45:00"),
+    ],
+)
+async def test_a_time_in_an_opendocument_sheet_reads_as_it_shows_above_a_day(
+    read: Reading, time_value: str, shown_text: str, read_text: str
+) -> None:
+    attributes = f"office:value-type='time' office:time-value='{time_value}'"
+    cell = f"<table:table-cell {attributes}><text:p>{shown_text}</text:p></table:table-cell>"
+    row = f"<table:table-row>{_ods_cell('Shift')}{cell}</table:table-row>"
+    body = f"<table:table table:name='Hours'>{row}</table:table>"
+    [part] = await read("hours.ods", office.opendocument(body, "spreadsheet"))
+    assert part.text == f"Shift | {read_text}"
+
+
 async def test_an_opendocument_sheet_reads_as_it_shows(read: Reading) -> None:
     columns = "<table:table-column table:number-columns-repeated='2'/>"
     hidden_columns = f"{columns}<table:table-column table:visibility='collapse'/>"
