@@ -18,6 +18,7 @@ from lxml import etree
 from portico_server.core.html import require_memory
 from portico_server.features.readers.formulas import MATH, formula_text
 from portico_server.features.readers.office_graphics import ALTERNATIVES, REFERENCES, graphic_lines
+from portico_server.features.readers.section import without_page_numbers
 
 _DESCRIBED: Final = "{http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing}docPr"
 _PICTURES: Final = (
@@ -45,7 +46,6 @@ _NOTES: Final = {
 _SYMBOLS: Final = {"F0FC": "✓", "F0FE": "☒", "F0A8": "☐", "F06F": "☐", "F0B7": "•", "F0E0": "→"}
 """Common symbols of the fonts Wingdings and Symbol, by their codes."""
 
-_PAGE_NUMBER = re.compile(r"\b(?:pages?|seite|p|of|von|sur|de)\b|[第页頁共]", re.IGNORECASE)
 _FILE_NAME = re.compile(r"\.(?:png|jpe?g|gif|bmp|tiff?|emf|wmf|svg)$", re.IGNORECASE)
 
 
@@ -74,11 +74,8 @@ def show_all_text(root: Any, relations: Mapping[str, _Relationship]) -> int:
 
 def page_lines(relations: Mapping[str, _Relationship]) -> list[str]:
     """Return the distinct lines of the headers and footers of pages, without page numbers."""
-    lines: dict[str, None] = {}
-    for relation in relations.values():
-        if relation.reltype.rpartition("/")[2] in ("header", "footer"):
-            lines.update(dict.fromkeys(_texts(_tree(relation))))
-    return [line for line in lines if any(map(str.isalpha, _PAGE_NUMBER.sub("", line)))]
+    pages = (relation for relation in relations.values() if relation.reltype.endswith(("/header", "/footer")))
+    return without_page_numbers(line for relation in pages for line in _texts(_tree(relation)))
 
 
 def _remove_unseen(root: Any) -> None:

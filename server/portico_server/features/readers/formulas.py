@@ -1,10 +1,19 @@
-"""Converts formulas in Word and PowerPoint to a line of text: (a + b)/2, x^2, a_n, √(x)."""
+"""Converts formulas of Office documents and MathML to a line of text: (a + b)/2, x^2, a_n, √(x)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+MATHML = "{http://www.w3.org/1998/Math/MathML}"
+_MATHML_SCRIPTS = {
+    "msub": "_",
+    "msup": "^",
+    "msubsup": "_^",
+    "munder": "_",
+    "mover": "^",
+    "munderover": "_^",
+}
 _SCRIPTS = (("_", "sub"), ("^", "sup"))
 
 
@@ -49,3 +58,29 @@ def _formula_in(node: Any, part: str) -> str:
 def _parenthesize(formula: str) -> str:
     """Return the text of an operand, in parentheses unless it is a single name or number."""
     return formula if formula.isalnum() else f"({formula})"
+
+
+def mathml_text(node: Any) -> str:
+    """Return the text of an element of MathML. Elements without a rule become the concatenated texts of their
+    children.
+    """
+    kind = node.tag.removeprefix(MATHML) if isinstance(node.tag, str) else "annotation"
+    if kind.startswith("annotation"):
+        return ""
+    if not len(node):
+        return (node.text or "").strip()
+    parts = [mathml_text(child) for child in node]
+    if kind == "mfrac" and len(parts) == 2:
+        return f"{_parenthesize(parts[0])}/{_parenthesize(parts[1])}"
+    if kind in _MATHML_SCRIPTS and len(parts) == len(_MATHML_SCRIPTS[kind]) + 1:
+        marks = zip(_MATHML_SCRIPTS[kind], parts[1:], strict=True)
+        return parts[0] + "".join(f"{mark}{_parenthesize(script)}" for mark, script in marks if script)
+    if kind == "msqrt":
+        return f"√({''.join(parts)})"
+    if kind == "mroot" and len(parts) == 2:
+        return f"{_parenthesize(parts[1])}√({parts[0]})"
+    if kind == "mfenced":
+        return f"{node.get('open', '(')}{', '.join(parts)}{node.get('close', ')')}"
+    if kind == "mtable":
+        return f"[{'; '.join(parts)}]"
+    return (", " if kind == "mtr" else "").join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from lxml import etree
@@ -70,6 +70,14 @@ class SectionReader:
         self._line += text.count("\n")
         self._offset += len(text)
         self._lines, self.length = [], 0
+
+
+_PAGE_NUMBER = re.compile(r"\b(?:pages?|seite|p|of|von|sur|de)\b|[第页頁共]", re.IGNORECASE)
+
+
+def without_page_numbers(lines: Iterable[str]) -> list[str]:
+    """Return the distinct lines of headers and footers of pages, without those that only number the pages."""
+    return [line for line in dict.fromkeys(lines) if any(map(str.isalpha, _PAGE_NUMBER.sub("", line)))]
 
 
 MAX_TITLE_CHARS = 200

@@ -22,7 +22,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.words import whole_number
 from portico_server.features.chunkers.document import Unreadable
 from portico_server.features.readers.number_formats import BUILT_IN_FORMATS
-from portico_server.features.readers.opendocument import OFFICE, TABLE, TEXT
+from portico_server.features.readers.opendocument_text import OFFICE, TABLE, TEXT
 
 MAX_SHEET_BYTES = 64 * 1024 * 1024
 """Maximum unpacked size of a sheet in bytes; of larger sheets, only the values are read."""

@@ -203,8 +203,20 @@ def sheets(
     return zipped(members)
 
 
-def opendocument(body: str, kind: str = "text", *, title: str = "", locked: bool = False) -> bytes:
-    """Return an OpenDocument file with that content; its elements have the usual prefixes."""
+def opendocument(
+    body: str,
+    kind: str = "text",
+    *,
+    title: str = "",
+    locked: bool = False,
+    styles: str = "",
+    pages: str = "",
+    members: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return an OpenDocument file with that content; its elements have the usual prefixes.
+
+    ``styles`` are automatic styles, ``pages`` are styles of pages, ``members`` further files in the package.
+    """
     spaces = " ".join(
         f'xmlns:{prefix}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
         for prefix, name in (
@@ -214,8 +226,12 @@ def opendocument(body: str, kind: str = "text", *, title: str = "", locked: bool
             ("draw", "drawing"),
             ("presentation", "presentation"),
             ("manifest", "manifest"),
+            ("style", "style"),
+            ("svg", "svg-compatible"),
+            ("chart", "chart"),
         )
     )
+    spaces += ' xmlns:xlink="http://www.w3.org/1999/xlink" xmlns:m="http://www.w3.org/1998/Math/MathML"'
     dc = 'xmlns:dc="http://purl.org/dc/elements/1.1/"'
     crypt = "<manifest:file-entry><manifest:encryption-data/></manifest:file-entry>" if locked else ""
     return zipped(
@@ -224,8 +240,12 @@ def opendocument(body: str, kind: str = "text", *, title: str = "", locked: bool
             "META-INF/manifest.xml": f"<manifest:manifest {spaces}>{crypt}</manifest:manifest>",
             "meta.xml": f"<office:document-meta {spaces} {dc}><office:meta><dc:title>{title}</dc:title></office:meta>"
             "</office:document-meta>",
-            "content.xml": f"<office:document-content {spaces}><office:body><office:{kind}>{body}</office:{kind}>"
+            "content.xml": f"<office:document-content {spaces}><office:automatic-styles>{styles}"
+            f"</office:automatic-styles><office:body><office:{kind}>{body}</office:{kind}>"
             "</office:body></office:document-content>",
+            "styles.xml": f"<office:document-styles {spaces}><office:master-styles>{pages}</office:master-styles>"
+            "</office:document-styles>",
+            **{name: content.replace(">", f" {spaces}>", 1) for name, content in (members or {}).items()},
         }
     )
 

@@ -47,7 +47,7 @@ async def test_an_opendocument_text_has_sections_lists_tables_and_notes(read: Re
     parts = await read("fees.odt", office.opendocument(body, title="Ports"))
     assert [(part.place.heading, part.text) for part in parts] == [
         (("Ports",), "Welcome to the  port."),
-        (("Ports", "Fees"), "Fees\n\n- A berth (per night)"),
+        (("Ports", "Fees"), "Fees\n\n- A berth[1]\n[1] per night"),
         (("Ports", "Fees", "价目"), "价目\n\nDinghy | 15"),
     ]
     assert stand_in_one_text(parts)
