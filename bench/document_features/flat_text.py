@@ -372,6 +372,7 @@ _PAGES = {
 }
 _NOT_IN_WORD = {
     # LibreOffice writes other text or none for these.
+    "a citation",
     "a hidden section",
     "an input field",
     "a placeholder",

@@ -14,7 +14,8 @@ from docx.table import Table, _Cell
 from portico_server.features.chunkers.document import NotRead, Part, PartWriter, SourceDocument, Unreadable
 from portico_server.features.readers import section as titles
 from portico_server.features.readers.container import check_container
-from portico_server.features.readers.docx_tree import page_lines, show_all_text
+from portico_server.features.readers.docx_numbers import ItemNumbers
+from portico_server.features.readers.docx_tree import page_lines, part_tree, show_all_text
 
 _HEADING = re.compile(r"heading (\d)", re.I)
 
@@ -34,6 +35,7 @@ def read(source: SourceDocument) -> Iterator[Part | NotRead]:
     silent_picture_count = show_all_text(document.element, relations)
     writer = PartWriter()
     about = titles.clean_title(document.core_properties.title, source.name)
+    numbers = _item_numbers(document)
     styles = {style.style_id: style.name or "" for style in document.styles}
     heading: list[tuple[int, str]] = []
     lines: list[str] = []
@@ -46,10 +48,11 @@ def read(source: SourceDocument) -> Iterator[Part | NotRead]:
                 has_found = True
                 yield writer.part("\n".join(lines).strip(), heading=_path(about, heading))
             heading = [item for item in heading if item[0] < level]
-            heading.append((level, " ".join(block.text.split())))
-            lines = [block.text.strip(), ""]
+            title = f"{numbers.label(block._p)} {block.text.strip()}".strip()
+            heading.append((level, " ".join(title.split())))
+            lines = [title, ""]
         else:
-            lines.extend(_lines(block, style))
+            lines.extend(_lines(block, style, numbers))
     page_heading: list[tuple[int, str]] = []
     endings = (("\n".join(lines).strip(), heading), ("\n".join(page_lines(relations)), page_heading))
     for text, headings in endings:
@@ -76,17 +79,27 @@ def _level(style: str) -> int | None:
     return int(match.group(1)) if match else 0 if style == "Title" else None
 
 
-def _lines(block: Any, style: str) -> list[str]:
+def _item_numbers(document: Any) -> ItemNumbers:
+    relations = document.part.rels.values()
+    trees = [part_tree(relation) for relation in relations if relation.reltype.endswith("/numbering")]
+    return ItemNumbers(trees[0] if trees else None, document.styles.element)
+
+
+def _lines(block: Any, style: str, numbers: ItemNumbers) -> list[str]:
     if not isinstance(block, Table):
-        text = block.text.strip()
-        is_item = "List" in style or (block._p.pPr is not None and block._p.pPr.numPr is not None)
-        if text and is_item:
-            text = f"- {text}"
+        text = _paragraph(block, style, numbers)
         return [text, ""] if text else []
-    return [*(" | ".join(cells) for cells in _rows(block) if any(cells)), ""]
+    return [*(" | ".join(cells) for cells in _rows(block, numbers) if any(cells)), ""]
 
 
-def _rows(table: Any) -> Iterator[list[str]]:
+def _paragraph(block: Any, style: str, numbers: ItemNumbers) -> str:
+    """Return the text of a paragraph with its number. Word also counts items without text."""
+    label = numbers.label(block._p) or ("-" if "List" in style else "")
+    text: str = block.text.strip()
+    return f"{label} {text}".strip() if text else ""
+
+
+def _rows(table: Any, numbers: ItemNumbers) -> Iterator[list[str]]:
     """Yield the texts of each row. A cell that is merged with the cell above repeats the beginning of its text.
 
     python-docx lists a merged cell once for each of its columns, and looks for its text from row to row.
@@ -99,18 +112,18 @@ def _rows(table: Any) -> Iterator[list[str]]:
             if cell.vMerge == ST_Merge.CONTINUE and column in above:
                 texts[column] = above[column][: titles.MAX_TITLE_CHARS]
             else:
-                texts[column] = _cell_text(_Cell(cell, table))
+                texts[column] = _cell_text(_Cell(cell, table), numbers)
             column += cell.grid_span
         yield list(texts.values())
         above = texts
 
 
-def _cell_text(cell: _Cell) -> str:
+def _cell_text(cell: _Cell, numbers: ItemNumbers) -> str:
     """Return the text of a cell in one line, with the rows of a table inside it."""
     texts: list[str] = []
     for block in cell.iter_inner_content():
         if isinstance(block, Table):
-            texts += (" | ".join(filter(None, row)) for row in _rows(block))
+            texts += (" | ".join(filter(None, row)) for row in _rows(block, numbers))
         else:
-            texts.append(block.text)
+            texts.append(_paragraph(block, "", numbers))
     return " ".join(" ".join(texts).split())

@@ -75,7 +75,7 @@ def show_all_text(root: Any, relations: Mapping[str, _Relationship]) -> int:
 def page_lines(relations: Mapping[str, _Relationship]) -> list[str]:
     """Return the distinct lines of the headers and footers of pages, without page numbers."""
     pages = (relation for relation in relations.values() if relation.reltype.endswith(("/header", "/footer")))
-    return without_page_numbers(line for relation in pages for line in _texts(_tree(relation)))
+    return without_page_numbers(line for relation in pages for line in _texts(part_tree(relation)))
 
 
 def _remove_unseen(root: Any) -> None:
@@ -185,7 +185,7 @@ def _add_notes(root: Any, relations: Mapping[str, _Relationship], followers: _Fo
 
 def _read_notes(kind: str, relations: Mapping[str, _Relationship]) -> dict[str, list[str]]:
     """Return the lines of the notes of a kind, by their ids."""
-    trees = [_tree(relation) for relation in relations.values() if relation.reltype.endswith(f"/{kind}")]
+    trees = [part_tree(relation) for relation in relations.values() if relation.reltype.endswith(f"/{kind}")]
     return {note.get(qn("w:id"), ""): _texts(note) for tree in trees if tree is not None for note in tree}
 
 
@@ -202,7 +202,7 @@ def _add_graphics(root: Any, relations: Mapping[str, _Relationship], followers: 
             relation_id = node.get(REFERENCES[node.tag], "")
             if relation_id in relations and relation_id not in read_ids:
                 read_ids.add(relation_id)
-                tree = _tree(relations[relation_id])
+                tree = part_tree(relations[relation_id])
                 if tree is not None:
                     lines += graphic_lines(tree)
         if not lines and next(drawing.iter(*_PICTURES), None) is not None:
@@ -229,7 +229,7 @@ def _captions(drawing: Any) -> list[str]:
     ]
 
 
-def _tree(relation: _Relationship) -> Any:
+def part_tree(relation: _Relationship) -> Any:
     """Return the tree of another part of the package, without its unseen text; ``None`` if the part is damaged."""
     if relation.is_external:
         return None

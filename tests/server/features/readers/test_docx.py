@@ -271,3 +271,115 @@ async def test_visible_text_is_read_in_order(read: Reading, case: str) -> None:
     assert "\n".join(part.text for part in parts) == seen_text
     assert all(part.place.end <= following.place.start for part, following in pairwise(parts))
     assert not re.search("Hidden|900|secret|DATE|soon", seen_text)
+
+
+def level(number: int, text: str, kind: str = "decimal", properties: str = "") -> str:
+    return (
+        f'<w:lvl w:ilvl="{number}"><w:start w:val="1"/><w:numFmt w:val="{kind}"/>{properties}'
+        f'<w:lvlText w:val="{text}"/></w:lvl>'
+    )
+
+
+def of_style(style: str) -> str:
+    return f'<w:pStyle w:val="{style}"/>'
+
+
+LEVELS = (
+    (
+        level(0, "%1."),
+        level(1, "%1.%2"),
+        level(2, "(%3)", "lowerLetter"),
+        level(3, "§ %4", "upperRoman"),
+        level(4, "%4.%5", properties="<w:isLgl/>"),
+    ),
+    (level(0, "•", "bullet"), level(1, "", "none"), level(2, "第%3条", "chineseCounting")),
+    (
+        level(0, "Art. %1", properties=of_style("Heading1")),
+        level(1, "%1-%2", properties=of_style("Heading2")),
+    ),
+)
+NUMBERING = "".join(
+    f'<w:abstractNum w:abstractNumId="{place}">{"".join(levels)}</w:abstractNum>'
+    for place, levels in enumerate(LEVELS)
+) + "".join(
+    f'<w:num w:numId="{number}"><w:abstractNumId w:val="{place}"/>{override}</w:num>'
+    for number, place, override in (
+        (1, 0, ""),
+        (2, 1, ""),
+        (3, 2, ""),
+        (4, 0, '<w:lvlOverride w:ilvl="0"><w:startOverride w:val="7"/></w:lvlOverride>'),
+        (5, 99, ""),
+    )
+)
+
+
+def item(text: str, list_id: int = 1, level_number: int = 0) -> str:
+    number = f'<w:numPr><w:ilvl w:val="{level_number}"/><w:numId w:val="{list_id}"/></w:numPr>'
+    return par(f"<w:pPr>{number}</w:pPr>", run(text))
+
+
+NUMBERED = {
+    "items": (item("Ropes") + item("Fenders"), ["1. Ropes", "2. Fenders"]),
+    "clauses below clauses": (
+        item("Rent") + item("Amount", 1, 1) + item("Day", 1, 1) + item("Keys") + item("Number", 1, 1),
+        ["1. Rent", "1.1 Amount", "1.2 Day", "2. Keys", "2.1 Number"],
+    ),
+    "letters and Roman digits": (
+        item("a", 1, 2) + item("b", 1, 2) + item("c", 1, 3) + item("d", 1, 3),
+        ["(a) a", "(b) b", "§ I c", "§ II d"],
+    ),
+    "Roman digits that a lower level shows as decimals": (
+        item("c", 1, 3) + item("e", 1, 4),
+        ["§ I c", "1.1 e"],
+    ),
+    "bullets and no number": (item("Ropes", 2) + item("plain", 2, 1), ["- Ropes", "plain"]),
+    "Chinese digits": (
+        "".join(item("款", 2, 2) for _ in range(11)),
+        [f"第{digits}条 款" for digits in (*"一二三四五六七八九十", "十一")],
+    ),
+    "a list that starts again and goes on": (
+        item("a") + item("b", 4) + item("c", 4) + item("d"),
+        ["1. a", "7. b", "8. c", "9. d"],
+    ),
+    "an item in a cell": (
+        table(row(item("Ropes"), par(run("hemp")))) + item("Fenders"),
+        ["1. Ropes | hemp", "2. Fenders"],
+    ),
+    "an empty item": (item("") + item("Fenders"), ["2. Fenders"]),
+    "a list without a definition": (item("Ropes", 5) + item("Fenders", 77), ["Ropes", "Fenders"]),
+}  # fmt: skip
+
+
+def numbered_file(body: str, *, styles: str = "") -> bytes:
+    document = docx.Document()
+    numbering = document.part.numbering_part.element
+    for child in list(numbering):
+        numbering.remove(child)
+    numbering.extend(parse_xml(f"<w:numbering {_DECLARED}>{NUMBERING}</w:numbering>"))
+    for style in ("Heading1", "Heading2") if styles else ():
+        properties = document.styles.element.get_by_id(style).get_or_add_pPr()
+        properties.append(parse_xml(f"<w:numPr {_DECLARED}>{styles}</w:numPr>"))
+    for element in parse_xml(f"<w:body {_DECLARED}>{body}</w:body>"):
+        document.element.body.append(element)
+    data = io.BytesIO()
+    document.save(data)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("kind", NUMBERED)
+async def test_items_have_the_numbers_that_word_shows(read: Reading, kind: str) -> None:
+    body, lines = NUMBERED[kind]
+    [part] = await read("a.docx", numbered_file(body))
+    assert [line for line in part.text.splitlines() if line] == lines
+
+
+async def test_numbers_of_headings_are_read_with_the_headings(read: Reading) -> None:
+    titles = (("Heading1", "Rent"), ("Heading2", "Amount"), ("Heading2", "Day"), ("Heading1", "Keys"))
+    body = "".join(par(f"<w:pPr>{of_style(style)}</w:pPr>", run(title)) for style, title in titles)
+    parts = await read("a.docx", numbered_file(body, styles='<w:numId w:val="3"/>'))
+    assert [part.place.heading for part in parts] == [
+        ("Art. 1 Rent",),
+        ("Art. 1 Rent", "1-1 Amount"),
+        ("Art. 1 Rent", "1-2 Day"),
+        ("Art. 2 Keys",),
+    ]
