@@ -205,9 +205,15 @@ def _with_hidden_headers(message: EmailMessage) -> None:
     message.set_content(_text())
 
 
-_CELLS = "<tr><th>Berth</th><th>Dues</th></tr><tr><td>Lindau</td><td>thalers</td></tr><tr><td>Ostend</td><td>crowns</td></tr>"
+_CELLS = (
+    "<tr><th>Berth</th><th>Dues</th></tr><tr><td>Lindau</td><td>thalers</td></tr>"
+    "<tr><td>Ostend</td><td>crowns</td></tr>"
+)
 _CELL_ROWS = (("Berth", "Dues"), ("Lindau", "thalers"), ("Ostend", "crowns"))
-_LONG_LINE = "The pilot boards at the buoy and the tug waits by the groyne, while the lock keeper counts the barges of the convoy"
+_LONG_LINE = (
+    "The pilot boards at the buoy and the tug waits by the groyne, "
+    "while the lock keeper counts the barges of the convoy"
+)
 
 _WRITTEN: dict[Feature, _Change] = {
     Feature(
@@ -416,7 +422,9 @@ def _part(kind: str, content: str, headers: str = "") -> str:
 
 _TEXT_PART = _part("text/plain; charset=utf-8", _text())
 _DUES = "Dues are eleven crowns.\n"
-_IN_TWO_WORDS = f"=?utf-8?B?{base64.b64encode(b'Hafengeb').decode()}?=\n =?utf-8?B?{base64.b64encode('ühren'.encode()).decode()}?="
+_IN_TWO_WORDS = "\n ".join(
+    f"=?utf-8?B?{base64.b64encode(part.encode()).decode()}?=" for part in ("Hafengeb", "ühren")
+)
 _PICTURE_PART = _part(
     "image/png; name=image001.png",
     f"{_SQUARE}\n",
