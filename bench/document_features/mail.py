@@ -145,7 +145,9 @@ def _with_inline_picture(message: EmailMessage) -> None:
 def _with_nested_parts(message: EmailMessage) -> None:
     message.set_content(_text("This program shows no pewter."))
     message.add_alternative(_html('<p>The <img src="cid:square" alt="lantern"> is lit.</p>'), subtype="html")
-    message.get_payload(1).add_related(RED_SQUARE, "image", "png", cid="<square>")
+    html = message.get_payload(1)
+    assert isinstance(html, EmailMessage)
+    html.add_related(RED_SQUARE, "image", "png", cid="<square>")
     message.add_attachment("Dues are eleven crowns.\n", filename="dues.txt")
 
 

@@ -106,11 +106,6 @@ _FLAT: dict[Feature, str] = {
     Feature("a link in a box", ("Harbour rules", "the tide tables")): _page(
         "1", _TOP + _frame('See <text:a xlink:href="https://example.org/x">the tide tables</text:a>.', 5)
     ),
-    Feature("a connector with text", ("Harbour rules", "leads north")): _page(
-        "1",
-        _TOP
-        + '<draw:connector svg:x1="2cm" svg:y1="6cm" svg:x2="9cm" svg:y2="9cm"><text:p>leads north</text:p></draw:connector>',
-    ),
 }
 
 

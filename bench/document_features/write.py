@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from document_features import flat_text, markup, pages, slides, web, workbooks
+from document_features import flat_text, mail, markup, pages, plain, slides, web, workbooks
 from document_features.case import Case, store
 
-MODULES = (flat_text, markup, web, slides, workbooks, pages)
+MODULES = (flat_text, markup, web, slides, workbooks, mail, plain, pages)
 
 
 def main() -> None:

@@ -79,14 +79,22 @@ further codecs, such as Punycode, that take quadratic time, raise, or decode no 
 """
 
 
+_WIDER_CHARSETS = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "iso8859_1": "cp1252",
+    "ascii": "utf_8",
+}
+"""Encodings that documents with these labels often use, and that include the labelled ones."""
+
+
 def decode_text(data: bytes, charset: str) -> str:
     """Return the text of an external document that declares ``charset``; a charset that is not in the list of charsets
     means UTF-8. Invalid bytes are replaced.
     """
     try:
         name = codecs.lookup(charset).name.replace("-", "_")
-        # A document labelled GB2312 or GBK often uses GB18030, which includes both.
-        encoding = "gb18030" if name in ("gb2312", "gbk") else name
+        encoding = _WIDER_CHARSETS.get(name, name)
         if encoding in _CHARSETS:
             return data.decode(encoding, "replace")
     except (LookupError, ValueError):  # not a known text encoding, or not a valid name

@@ -46,7 +46,7 @@ class ItemNumbers:
 
     def _read_lists(self, numbering: Any) -> None:
         definitions = {node.get(qn("w:abstractNumId")): node for node in numbering.iter(qn("w:abstractNum"))}
-        named = {
+        definitions_by_style = {
             _value(node, qn("w:styleLink")): node
             for node in definitions.values()
             if _value(node, qn("w:styleLink")) is not None
@@ -56,7 +56,7 @@ class ItemNumbers:
             definition = definitions.get(_value(node, qn("w:abstractNumId")))
             if definition is None:
                 continue
-            definition = named.get(_value(definition, qn("w:numStyleLink")), definition)
+            definition = definitions_by_style.get(_value(definition, qn("w:numStyleLink")), definition)
             counter = counters.setdefault(definition, [None] * MAX_LEVELS)
             self._lists[node.get(qn("w:numId"), "")] = _List(definition, node, counter)
 

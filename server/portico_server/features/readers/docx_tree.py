@@ -6,7 +6,6 @@ follow the paragraph that they belong to.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -17,7 +16,12 @@ from lxml import etree
 
 from portico_server.core.html import require_memory
 from portico_server.features.readers.formulas import MATH, formula_text
-from portico_server.features.readers.office_graphics import ALTERNATIVES, REFERENCES, graphic_lines
+from portico_server.features.readers.office_graphics import (
+    ALTERNATIVES,
+    REFERENCES,
+    description_line,
+    graphic_lines,
+)
 from portico_server.features.readers.section import without_page_numbers
 
 _DESCRIBED: Final = "{http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing}docPr"
@@ -45,8 +49,6 @@ _NOTES: Final = {
 
 _SYMBOLS: Final = {"F0FC": "✓", "F0FE": "☒", "F0A8": "☐", "F06F": "☐", "F0B7": "•", "F0E0": "→"}
 """Common symbols of the fonts Wingdings and Symbol, by their codes."""
-
-_FILE_NAME = re.compile(r"\.(?:png|jpe?g|gif|bmp|tiff?|emf|wmf|svg)$", re.IGNORECASE)
 
 
 def show_all_text(root: Any, relations: Mapping[str, _Relationship]) -> int:
@@ -197,7 +199,7 @@ def _add_graphics(root: Any, relations: Mapping[str, _Relationship], followers: 
     silent_picture_count = 0
     read_ids: set[str] = set()
     for drawing in list(root.iter(qn("w:drawing"), qn("w:pict"))):
-        lines = [line for line in _descriptions(drawing) if not _FILE_NAME.search(line)]
+        lines = list(_descriptions(drawing))
         for node in drawing.iter(*REFERENCES):
             relation_id = node.get(REFERENCES[node.tag], "")
             if relation_id in relations and relation_id not in read_ids:
@@ -215,7 +217,7 @@ def _add_graphics(root: Any, relations: Mapping[str, _Relationship], followers: 
 def _descriptions(drawing: Any) -> Iterator[str]:
     """Yield what the author wrote about a picture for those who do not see it."""
     for node in drawing.iter(_DESCRIBED, _VML_SHAPE):
-        description = " ".join((node.get("descr") or node.get("alt") or "").split())
+        description = description_line(node.get("descr") or node.get("alt"))
         if description:
             yield description
 

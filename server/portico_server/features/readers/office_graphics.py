@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 _A: Final = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
@@ -18,6 +19,15 @@ REFERENCES: Final = {f"{_C}chart": f"{_R}id", f"{_DGM}relIds": f"{_R}dm"}
 
 MAX_POINTS: Final = 1_000
 """Maximum number of values of a series that are read."""
+
+
+_FILE_NAME = re.compile(r"\.(?:png|jpe?g|gif|bmp|tiff?|emf|wmf|svg)$", re.IGNORECASE)
+
+
+def description_line(text: str | None) -> str:
+    """Return what an author wrote about a picture for those who do not see it; "" if it is only the name of a file."""
+    line = " ".join((text or "").split())
+    return "" if _FILE_NAME.search(line) else line
 
 
 def graphic_lines(graphic: Any) -> list[str]:

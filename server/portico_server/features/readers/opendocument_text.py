@@ -15,6 +15,7 @@ from portico_server.features.chunkers.document import Unreadable
 from portico_server.features.readers.container import tree
 from portico_server.features.readers.formulas import MATHML, mathml_text
 from portico_server.features.readers.list_numbers import ODF_NUMBERS
+from portico_server.features.readers.office_graphics import description_line
 from portico_server.features.readers.section import MAX_TITLE_CHARS
 
 DOCUMENT_KIND: Final = "OpenDocument file"
@@ -60,8 +61,6 @@ MAX_COLUMNS: Final = 1_024
 
 MAX_OBJECTS: Final = 1_000
 """Maximum number of embedded formulas and charts that are read."""
-
-_FILE_NAME = re.compile(r"\.(?:png|jpe?g|gif|bmp|tiff?|emf|wmf|svg)$", re.IGNORECASE)
 
 Line = tuple[int, str]
 """A line and its heading level, or 0 if the line is not a heading."""
@@ -222,8 +221,8 @@ class ContentReader:
         if chart is not None:
             lines += self.lines(chart)
         yield from lines
-        words = " ".join((item.findtext(f"{_SVG}desc") or item.findtext(f"{_SVG}title") or "").split())
-        if words and not _FILE_NAME.search(words) and words not in (paragraph, *(line for _, line in lines)):
+        words = description_line(item.findtext(f"{_SVG}desc") or item.findtext(f"{_SVG}title"))
+        if words and words not in (paragraph, *(line for _, line in lines)):
             yield 0, words
 
     def _formula(self, frame: Any) -> str:

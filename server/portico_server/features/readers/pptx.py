@@ -9,11 +9,18 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from portico_server.core.words import whole_number
 from portico_server.features.chunkers.document import NotRead, Part, PartWriter, SourceDocument, Unreadable
 from portico_server.features.readers import section as titles
 from portico_server.features.readers.container import open_checked, tree
 from portico_server.features.readers.formulas import MATH, formula_text
-from portico_server.features.readers.office_graphics import ALTERNATIVES, REFERENCES, graphic_lines
+from portico_server.features.readers.office_graphics import (
+    ALTERNATIVES,
+    REFERENCES,
+    description_line,
+    graphic_lines,
+)
+from portico_server.features.readers.superscripts import superscript_text
 
 DOCUMENT_KIND = "PowerPoint presentation"
 
@@ -21,8 +28,9 @@ _A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _TITLES = ("title", "ctrTitle")
-_SKIPPED_PLACEHOLDERS = ("sldNum", "ftr", "dt", "hdr", "sldImg")
-"""Placeholders that repeat on every slide and say nothing about the slide."""
+_SKIPPED_PLACEHOLDERS = ("sldNum", "sldImg")
+_REPEATED_PLACEHOLDERS = ("ftr", "dt", "hdr")
+"""Placeholders that repeat on every slide; their text is read once."""
 
 
 def read(source: SourceDocument) -> Iterator[Part | NotRead]:
@@ -34,7 +42,8 @@ def read(source: SourceDocument) -> Iterator[Part | NotRead]:
         writer = PartWriter()
         has_parts = False
         read_notes: set[str] = set()
-        hidden_count = 0
+        repeated: set[str] = set()
+        hidden_count = silent_picture_count = 0
         about = titles.office_title(archive, source.name)
         # A damaged file may name a slide or its notes many times.
         for number, name in enumerate(dict.fromkeys(_slides(archive)), start=1):
@@ -42,15 +51,18 @@ def read(source: SourceDocument) -> Iterator[Part | NotRead]:
             if slide.get("show") in ("0", "false"):
                 hidden_count += 1
                 continue
-            _drop_fallbacks(slide)
-            title, lines = _text(slide)
+            _drop_unseen(slide)
+            title, lines = _text(slide, repeated)
             targets = _related(archive, name)
             lines += _graphics(archive, slide, targets)
+            descriptions = _descriptions(slide)
+            silent_picture_count += descriptions.count("")
+            lines += (line for line in dict.fromkeys(descriptions) if line and line not in (title, *lines))
             notes_name = _notes(archive, targets)
             notes = ""
             if notes_name and notes_name not in read_notes:
                 read_notes.add(notes_name)
-                notes = "\n".join(_text(tree(archive, notes_name, DOCUMENT_KIND))[1])
+                notes = "\n".join(_text(tree(archive, notes_name, DOCUMENT_KIND), repeated)[1])
             if notes:
                 lines = [*lines, "", f"Notes: {notes}"]
             text = "\n".join([*([title] if title else []), *lines]).strip()
@@ -63,6 +75,8 @@ def read(source: SourceDocument) -> Iterator[Part | NotRead]:
         raise Unreadable("has no text on its slides.")
     if hidden_count:
         yield NotRead(f"{hidden_count:,} hidden slide(s)")
+    if silent_picture_count:
+        yield NotRead(f"{silent_picture_count:,} picture(s) without a description")
 
 
 def _slides(archive: zipfile.ZipFile) -> Iterator[str]:
@@ -90,10 +104,14 @@ def _related(archive: zipfile.ZipFile, name: str) -> dict[str, tuple[str, str]]:
     return found_relations
 
 
-def _drop_fallbacks(slide: Any) -> None:
-    """Remove the fallbacks for older programs: they repeat text or formulas that the slide contains anyway, or are
-    images.
+def _drop_unseen(slide: Any) -> None:
+    """Remove hidden shapes and the fallbacks for older programs: these repeat text or formulas that the slide contains
+    anyway, or are images.
     """
+    for properties in list(slide.iter(f"{_P}cNvPr")):
+        shape = properties.getparent().getparent()
+        if properties.get("hidden") in ("1", "true") and shape.getparent() is not None:
+            shape.getparent().remove(shape)
     for node in list(slide.iter(ALTERNATIVES)):
         choices = list(node)
         if choices and next(choices[0].iter(f"{_A}t", f"{MATH}oMath"), None) is not None:
@@ -101,8 +119,8 @@ def _drop_fallbacks(slide: Any) -> None:
                 node.remove(other_choice)
 
 
-def _text(slide: Any) -> tuple[str, list[str]]:
-    """Return the title of a slide and its other lines."""
+def _text(slide: Any, repeated: set[str]) -> tuple[str, list[str]]:
+    """Return the title of a slide and its other lines, without the lines of footers in ``repeated``."""
     title = ""
     lines: list[str] = []
     for shape in slide.iter(f"{_P}sp", f"{_A}tbl"):
@@ -112,6 +130,9 @@ def _text(slide: Any) -> tuple[str, list[str]]:
         holder = shape.find(f".//{_P}nvPr/{_P}ph")
         role = "" if holder is None else holder.get("type", "")
         paragraphs = [] if role in _SKIPPED_PLACEHOLDERS else _paragraphs(shape)
+        if role in _REPEATED_PLACEHOLDERS:
+            paragraphs = [line for line in paragraphs if line not in repeated]
+            repeated.update(paragraphs)
         if role in _TITLES and not title:
             title = " ".join(paragraphs)
         else:
@@ -129,17 +150,33 @@ def _graphics(archive: zipfile.ZipFile, slide: Any, targets: Mapping[str, tuple[
     return lines
 
 
+def _descriptions(slide: Any) -> list[str]:
+    """Return what the author wrote about each picture for those who do not see it, or "" for each."""
+    nodes = (picture.find(f".//{_P}cNvPr") for picture in slide.iter(f"{_P}pic"))
+    return [description_line(node.get("descr")) for node in nodes if node is not None]
+
+
 def _paragraphs(shape: Any) -> list[str]:
     texts = ("".join(_runs(paragraph)).strip() for paragraph in shape.iter(f"{_A}p"))
     return [text for text in texts if text]
 
 
 def _runs(paragraph: Any) -> Iterator[str]:
+    last_text = ""
     for item in paragraph.iter(f"{_A}t", f"{_A}br", f"{MATH}oMath"):
         if item.tag == f"{MATH}oMath":
-            yield formula_text(item)
+            text = formula_text(item)
         else:
-            yield "\n" if item.tag == f"{_A}br" else item.text or ""
+            text = "\n" if item.tag == f"{_A}br" else item.text or ""
+            text = superscript_text(last_text, text) if _is_superscript(item) else text
+        yield text
+        last_text = text or last_text
+
+
+def _is_superscript(text: Any) -> bool:
+    properties = text.getparent().find(f"{_A}rPr")
+    baseline = "0" if properties is None else properties.get("baseline", "0")
+    return bool(whole_number(baseline.strip("%")))
 
 
 def _rows(table: Any) -> Iterator[str]:
