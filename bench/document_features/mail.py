@@ -653,7 +653,7 @@ _SENT: dict[Feature, str | bytes] = {
     Feature(
         "an invitation with folded lines",
         ("Harbour rules", "Mooring drill of spring", "Quay nine, berth two"),
-        hidden=("dr ill", "nine\\, berth", *_EVENT_SOURCE),
+        hidden=("dr ill", *_EVENT_SOURCE),
     ): _mail(
         "Content-Type: text/calendar; charset=utf-8; method=REQUEST",
         _EVENT.replace("\r\n", "\n")

@@ -9,12 +9,12 @@ import binascii
 import re
 from collections.abc import Iterator
 from email import message_from_bytes
-from email.message import EmailMessage, MIMEPart
+from email.message import EmailMessage
 from email.policy import EmailPolicy
 
 from portico_server.core.words import decode_text
 from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
-from portico_server.features.readers import html
+from portico_server.features.readers.mail_text import body_text, is_calendar, parameter
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Maximum size of a message including attachments, in bytes."""
@@ -79,7 +79,7 @@ def read(source: SourceDocument) -> Iterator[Part | SourceDocument]:
         source_documents = list(_attachments(message))
         lines = [f"{name}: {value}" for name in _SHOWN if (value := _header(message, name))]
         lines += [f"Attachment: {item.name}" for item in source_documents]
-        body = _body(message)
+        body = body_text(message)
         yield writer.part("\n".join([*lines, "", body]).strip(), heading=(subject,))
         for item in source_documents:
             yield SourceDocument(item.name, item.content, (subject, item.name))
@@ -114,35 +114,9 @@ def _header(message: EmailMessage, name: str) -> str:
     return " ".join((message[name] or "").replace("\x00", "").split())
 
 
-def _body(message: EmailMessage) -> str:
-    part = message.get_body(("plain", "html"))
-    if part is None:
-        return ""
-    text = _content(part)
-    if part.get_content_type() == "text/html" and text.strip():
-        text = "\n\n".join(
-            body_text for _heading, body_text in html.sections(SourceDocument("body.html", text.encode()))
-        )
-    return text.replace("\r\n", "\n").replace("\x00", "\ufffd").strip()
-
-
-def _content(part: MIMEPart) -> str:
-    data = part.get_payload(decode=True)
-    return decode_text(data, _parameter(part, "charset", "content-type")) if isinstance(data, bytes) else ""
-
-
-def _parameter(part: MIMEPart, name: str, header: str) -> str:
-    """Return a parameter of a header, decoded if it is encoded (RFC 2231), or "" if it is missing."""
-    value = part.get_param(name, "", header)
-    if isinstance(value, tuple):
-        charset, _language, text = value
-        return decode_text(text.encode("latin-1", "replace"), charset or "utf-8")
-    return str(value)
-
-
 def _attachments(message: EmailMessage) -> Iterator[SourceDocument]:
     for part in message.iter_attachments():
-        file_name = _parameter(part, "filename", "content-disposition") or _parameter(
+        file_name = parameter(part, "filename", "content-disposition") or parameter(
             part, "name", "content-type"
         )
         name = file_name.strip().replace("\x00", "").rpartition("/")[2]
@@ -151,6 +125,8 @@ def _attachments(message: EmailMessage) -> Iterator[SourceDocument]:
             if isinstance(inner, EmailMessage):
                 yield SourceDocument(name or "message.eml", inner.as_bytes(policy=_POLICY))
             continue
+        if is_calendar(part):
+            continue  # the body has its events
         data = part.get_payload(decode=True)
         if name and isinstance(data, bytes) and data:
             yield SourceDocument(name, data)

@@ -189,6 +189,12 @@ TEXTS: Final[Mapping[str, tuple[str, Build]]] = {
     "encoded words": ("a.eml", text("=?a?q?a?= ", "Subject: ", "\n\nx")),
     "open encoded words": ("a.eml", text("=?a?q?", "Subject: ", "\n\nx")),
     "beginning of a mailbox": ("a.mbox", text("1", "Subject: a\n\nFrom ", "x")),
+    "flowed lines": ("a.eml", text("a \n", "Content-Type: text/plain; format=flowed\n\n")),
+    "folded lines of a calendar": (
+        "a.eml",
+        text("\n a", "Content-Type: text/calendar\n\nBEGIN:VEVENT\nSUMMARY:"),
+    ),
+    "quotations of flowed text": ("a.eml", text("> ", "Content-Type: text/plain; format=flowed\n\n")),
     "Punycode": ("a.eml", text("a", "Subject: a\nContent-Type: text/plain; charset=punycode\n\na-")),
     "links of a heading": ("a.md", text("[", "# ")),
     "targets of a heading": ("a.md", text("[a](", "# ")),
