@@ -22,6 +22,8 @@ _CHARSET: Final = re.compile(
     rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.I
 )
 
+_SPACES: Final = re.compile(r"\s+")
+
 
 class HtmlReader(Protocol):
     """Receives the elements and texts of a walk, in order."""
@@ -82,7 +84,7 @@ def walk(root: Any, reader: HtmlReader) -> None:
 
     def say(text: str | None) -> None:
         if text:
-            reader.says(text if verbatim else re.sub(r"\s+", " ", text))
+            reader.says(text if verbatim else _SPACES.sub(" ", text))
 
     for event, node in etree.iterwalk(root, events=("start", "end")):
         tag = node.tag if isinstance(node.tag, str) else ""

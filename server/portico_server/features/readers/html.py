@@ -9,13 +9,15 @@ from typing import Any
 
 from portico_server.core.html import HIDDEN_TAGS, declared_charset, parse, walk
 from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.features.readers.html_lists import ListNumbers, RowWriter
 from portico_server.features.readers.section import MAX_TITLE_CHARS
+from portico_server.features.readers.superscripts import superscript_text
 from portico_server.features.readers.text import encoding_of
 
 _BLOCKS = {
     "address", "article", "aside", "blockquote", "body", "br", "caption", "dd", "details", "div", "dl", "dt",
     "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main",
-    "ol", "p", "pre", "section", "summary", "table", "tbody", "tfoot", "thead", "title", "tr", "ul",
+    "ol", "p", "pre", "section", "summary", "table", "title", "ul",
 }  # fmt: skip
 _APART = {
     "p",
@@ -33,10 +35,16 @@ _APART = {
     "h5",
     "h6",
 }
+_MARKED = {"li", "ol", "ul", "table", "tr", "td", "th", "sup", "rt", "img", "input"}
+"""Elements whose texts are written with more than breaks around them."""
+
 _TEXT_INPUTS = ("text", "search", "email", "tel", "url", "number", "date", "time", "month", "week")
 """Types of the fields of a form whose values a person reads."""
 
 _UNSEEN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
+
+MAX_CELL_CHARS = 1_000
+"""Maximum length of a cell that is written in one line with its row; longer cells lay out a page."""
 
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 
@@ -59,7 +67,7 @@ def sections(source: SourceDocument) -> Iterator[tuple[tuple[str, ...], str]]:
     if root is None:
         raise Unreadable("contains no HTML, or HTML whose elements nest too deeply.")
     found_sections = _Sections()
-    title = root.findtext(".//title")
+    title = next((node.text for node in root.iter("title") if node.getparent().tag != "svg"), None)
     if title and title.strip() and title.strip() != source.name.rpartition("/")[2]:
         found_sections.title(" ".join(title.split()))
     walk(root, found_sections)
@@ -79,6 +87,13 @@ class _Sections:
     def __init__(self) -> None:
         self._path: list[tuple[int, str]] = []
         self._sections: list[tuple[tuple[str, ...], list[str]]] = [((), [])]
+        self._lists: list[ListNumbers | None] = []
+        self._tables: list[RowWriter] = []
+        self._table_count = 0
+        self._cells: list[tuple[int, int, int, Any]] = []
+        """The open cells: numbers of sections, of pieces and of tables before them, and their elements."""
+        self._superscripts: list[tuple[int, int]] = []
+        self._follows_mark = False
 
     def title(self, text: str) -> None:
         """Add the title of the page as a heading above all others, unless the first heading is the same text."""
@@ -89,6 +104,9 @@ class _Sections:
         if tag == "math" and (source := node.findtext(".//annotation")):
             self._insert(source)  # in TeX, which is readable as a line, unlike the texts of the elements
             return True
+        if tag in ("select", "svg"):
+            self._insert(" ".join(_chosen_options(node) if tag == "select" else _drawing_texts(node)))
+            return True
         if tag in HIDDEN_TAGS or tag == "rp" or node.get("hidden") is not None:
             return True
         style = node.get("style")
@@ -96,45 +114,104 @@ class _Sections:
 
     def opens(self, tag: str, node: Any) -> None:
         if tag in _HEADINGS:
-            level = _HEADINGS[tag]
-            while self._path and self._path[-1][0] >= level:
-                self._path.pop()
-            # Headings can nest, and each contains the text of those in it.
-            title = " ".join("".join(islice(node.itertext(), MAX_TITLE_CHARS)).split())[:MAX_TITLE_CHARS]
-            if title:
-                if self._path == [(0, title)]:
-                    self._path.clear()
-                self._path.append((level, title))
-                self._sections.append((tuple(text for _, text in self._path), []))
+            self._enter(_HEADINGS[tag], node)
         self._break(tag)
+        if tag not in _MARKED:
+            return
+        pieces = self._sections[-1][1]
         if tag == "li":
-            self._sections[-1][1].append("- ")
+            numbers = self._lists[-1] if self._lists else None
+            pieces.append("- " if numbers is None else f"{numbers.next_label(node)} ")
+            self._follows_mark = True
+        elif tag in ("ol", "ul"):
+            self._lists.append(ListNumbers(node) if tag == "ol" else None)
+        elif tag == "table":
+            self._tables.append(RowWriter())
+            self._table_count += 1
+        elif tag in ("td", "th"):
+            self._cells.append((len(self._sections), len(pieces), self._table_count, node))
+        elif tag == "sup":
+            self._superscripts.append((len(self._sections), len(pieces)))
         elif tag == "rt":
-            self._sections[-1][1].append("(")
+            pieces.append("(")
         elif tag == "img" and node.get("alt", "").strip() and not _has_caption(node):
             self._insert(node.get("alt"))
         elif tag == "input" and node.get("type", "text").lower() in _TEXT_INPUTS and node.get("value"):
             self._insert(node.get("value"))
 
+    def _enter(self, level: int, node: Any) -> None:
+        """Begin a section with the heading ``node``."""
+        while self._path and self._path[-1][0] >= level:
+            self._path.pop()
+        # Headings can nest, and each contains the text of those in it.
+        title = " ".join("".join(islice(node.itertext(), MAX_TITLE_CHARS)).split())[:MAX_TITLE_CHARS]
+        if title:
+            if self._path == [(0, title)]:
+                self._path.clear()
+            self._path.append((level, title))
+            self._sections.append((tuple(text for _, text in self._path), []))
+
     def _insert(self, text: str) -> None:
         """Add a text with spaces around it."""
-        pieces = self._sections[-1][1]
-        gap = "" if not pieces or pieces[-1][-1:].isspace() else " "
-        pieces.append(f"{gap}{' '.join(text.split())} ")
+        words = " ".join(text.split())
+        if words:
+            pieces = self._sections[-1][1]
+            gap = "" if not pieces or pieces[-1][-1:].isspace() else " "
+            pieces.append(f"{gap}{words} ")
 
     def closes(self, tag: str) -> None:
+        if tag not in _MARKED:
+            self._break(tag)
+            return
+        pieces = self._sections[-1][1]
         if tag in ("td", "th"):
-            self._sections[-1][1].append(" | ")
+            self._close_cell()
+        elif tag == "tr" and self._tables:
+            row = self._tables[-1].end_row()
+            pieces.append(f"{row}\n" if row else "")
+        elif tag == "table" and self._tables:
+            self._tables.pop()
+        elif tag in ("ol", "ul") and self._lists:
+            self._lists.pop()
+        elif tag == "sup":
+            self._close_superscript()
         elif tag == "rt":
-            self._sections[-1][1].append(")")
+            pieces.append(")")
         self._break(tag)
 
+    def _close_cell(self) -> None:
+        """Move a short cell into its row, in one line. A long one and one with headings or tables lay out a page: they
+        stay as they are, below the cells before them.
+        """
+        section, start, table_count, node = self._cells.pop()
+        pieces = self._sections[section - 1][1]
+        has_layout = (section, table_count) != (len(self._sections), self._table_count)
+        text = "" if has_layout else "".join(pieces[start:])
+        if not self._tables or has_layout or len(text) > MAX_CELL_CHARS:
+            cells_before = self._tables[-1].take_cells() if self._tables else ""
+            pieces.insert(start, f"{cells_before}\n" if cells_before else "")
+            self._sections[-1][1].append("\n")
+        else:
+            del pieces[start:]
+            self._tables[-1].add_cell(" ".join(text.split()), node)
+
+    def _close_superscript(self) -> None:
+        section, start = self._superscripts.pop()
+        if section == len(self._sections):
+            pieces = self._sections[-1][1]
+            superscript = "".join(pieces[start:])
+            pieces[start:] = [superscript_text("".join(pieces[max(0, start - 3) : start]), superscript)]
+
     def _break(self, tag: str) -> None:
-        if tag in _BLOCKS:
-            self._sections[-1][1].append("\n\n" if tag in _APART else "\n")
+        if tag not in _BLOCKS or (self._follows_mark and tag in ("p", "div")):
+            return
+        self._follows_mark = False
+        self._sections[-1][1].append("\n\n" if tag in _APART else "\n")
 
     def says(self, text: str) -> None:
-        self._sections[-1][1].append(text)
+        self._follows_mark = self._follows_mark and text.isspace()
+        if not self._follows_mark:
+            self._sections[-1][1].append(text)
 
     def sections(self) -> Iterator[tuple[tuple[str, ...], str]]:
         for heading, pieces in self._sections:
@@ -144,3 +221,15 @@ class _Sections:
             text = re.sub(r"\n{3,}", "\n\n", text).strip()
             if text:
                 yield heading, text
+
+
+def _chosen_options(select: Any) -> list[str]:
+    """Return the texts of the chosen options of a list, of which a browser otherwise shows the first."""
+    options = list(select.iter("option"))
+    chosen_options = [option for option in options if option.get("selected") is not None]
+    return [" ".join(option.itertext()) for option in chosen_options or options[:1]]
+
+
+def _drawing_texts(drawing: Any) -> list[str]:
+    """Return the texts in a drawing."""
+    return ["".join(text.itertext()) for text in drawing.iter("text")]

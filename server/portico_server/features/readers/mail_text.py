@@ -128,24 +128,24 @@ def _unflowed(text: str, joins_without_space: bool) -> Iterator[str]:
     """Yield the lines of a text that was broken for the transport: a line that ends with a space continues in the next
     line of the same quotation (RFC 3676).
     """
-    begun = ""
-    begun_marks = ""
+    paragraph = ""
+    paragraph_marks = ""
     for line in text.split("\n"):
-        matched = _QUOTE_MARKS.match(line)
-        marks = matched[0].replace(" ", "") if matched else ""
-        content = line[len(matched[0]) if matched else 0 :].removeprefix(" " if not marks else "")
-        if begun and marks != begun_marks:
-            yield _quoted(begun_marks, begun.rstrip())
-            begun = ""
-        begun_marks = marks
+        quotation = _QUOTE_MARKS.match(line)
+        marks = quotation[0].replace(" ", "") if quotation else ""
+        content = line[len(quotation[0]) if quotation else 0 :].removeprefix(" " if not marks else "")
+        if paragraph and marks != paragraph_marks:
+            yield _quotation_line(paragraph_marks, paragraph.rstrip())
+            paragraph = ""
+        paragraph_marks = marks
         flows = content.endswith(" ") and content != "-- "
-        begun += content[:-1] if flows and joins_without_space else content
+        paragraph += content[:-1] if flows and joins_without_space else content
         if not flows:
-            yield _quoted(marks, begun)
-            begun = ""
-    if begun:
-        yield _quoted(begun_marks, begun.rstrip())
+            yield _quotation_line(marks, paragraph)
+            paragraph = ""
+    if paragraph:
+        yield _quotation_line(paragraph_marks, paragraph.rstrip())
 
 
-def _quoted(marks: str, text: str) -> str:
+def _quotation_line(marks: str, text: str) -> str:
     return f"{marks} {text}" if marks else text

@@ -1,4 +1,4 @@
-"""Markdown: one part per section, with the Markdown unchanged."""
+"""Markdown: one part per section, with the marks of Markdown but without HTML."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from portico_server.features.chunkers.document import Part, SourceDocument
+from portico_server.features.readers.markdown_lines import ShownLines, without_attributes
 from portico_server.features.readers.section import SectionReader, clean_title, without_closing_marks
 from portico_server.features.readers.text import SEGMENT_CHARS, open_text
 
@@ -16,7 +17,6 @@ _MARKS = re.compile(r"!?\[([^\[\]]*)\]\([^()]*+(?:\([^()]*+\)[^()]*+)*+\)|[*_`]+
 _FIELD = re.compile(r"[\w.-]+[ \t]*:(?:\s|$)")
 _TITLE = re.compile(r"title:[ \t]+(\S.*)")
 _QUOTED = re.compile(r"([\"'])(.+)\1")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
@@ -25,10 +25,10 @@ def read(source: SourceDocument) -> Iterator[Part]:
     ``#`` inside code fences is not a heading.
     """
     section = SectionReader()
-    fence = ""
     front = False
     with open_text(source) as lines:
-        for number, raw in enumerate(lines):
+        shown_lines = ShownLines(lines)
+        for number, raw in enumerate(shown_lines):
             line = raw.replace("\x00", "\ufffd")
             if number == 0:
                 front = line.rstrip() == "---"
@@ -40,22 +40,19 @@ def read(source: SourceDocument) -> Iterator[Part]:
                     title = match[1].rstrip()
                     quoted = _QUOTED.fullmatch(title)
                     section.enter(0, clean_title(quoted[2] if quoted else title))
-                section.add(line)
+                section.add(line, shown_lines.line_count)
                 continue
-            mark = _FENCE.match(line)
-            if mark and not fence:
-                fence = mark.group(1)
-            elif mark and line.strip().startswith(fence) and not line.strip(" \t\n" + fence[0]):
-                fence = ""
-            elif not fence and (atx := _ATX.match(line)):
+            if not shown_lines.is_code and (atx := _ATX.match(line)):
                 yield from section.flush()
-                section.enter(len(atx.group(1)), clean(without_closing_marks(atx.group(2) or "", "#")))
-            elif not fence and (setext := _SETEXT.match(line)) and section.title_above():
+                title = without_attributes(without_closing_marks(atx.group(2) or "", "#"))
+                section.enter(len(atx.group(1)), clean(title))
+                line = f"{atx.group(1)} {title}\n" if title else line
+            elif not shown_lines.is_code and (setext := _SETEXT.match(line)) and section.title_above():
                 title = section.take_last()
                 yield from section.flush()
                 section.enter(1 if setext.group(1)[0] == "=" else 2, clean(title))
                 section.add(title)
-            section.add(line)
+            section.add(line, shown_lines.line_count)
             if section.length > SEGMENT_CHARS:
                 yield from section.flush()
     yield from section.flush()

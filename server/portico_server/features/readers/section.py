@@ -20,6 +20,7 @@ class SectionReader:
         self._path: list[tuple[int, str]] = []
         self._lines: list[str] = []
         self._line, self._offset = 1, 0
+        self._line_count = 0
         self.length = 0
 
     def enter(self, level: int, title: str) -> None:
@@ -34,9 +35,10 @@ class SectionReader:
         if title:
             self._path.append((level, title))
 
-    def add(self, line: str) -> None:
-        """Add a line, including its line break."""
+    def add(self, line: str, line_count: int = 1) -> None:
+        """Add a line, including its line break, which stands for ``line_count`` lines of the file."""
         self._lines.append(line)
+        self._line_count += line_count
         self.length += len(line)
 
     def ends_with(self, marks: str) -> bool:
@@ -55,6 +57,7 @@ class SectionReader:
     def take_last(self) -> str:
         """Remove and return the last line, because the next line shows that it is a heading."""
         line = self._lines.pop()
+        self._line_count -= 1
         self.length -= len(line)
         return line
 
@@ -67,9 +70,9 @@ class SectionReader:
                 text,
                 Place(line=self._line, heading=heading, start=self._offset, end=self._offset + len(text)),
             )
-        self._line += text.count("\n")
+        self._line += self._line_count
         self._offset += len(text)
-        self._lines, self.length = [], 0
+        self._lines, self.length, self._line_count = [], 0, 0
 
 
 _PAGE_NUMBER = re.compile(r"\b(?:pages?|seite|p|of|von|sur|de)\b|[第页頁共]", re.IGNORECASE)

@@ -73,9 +73,9 @@ def encoding_of(source: SourceDocument) -> str:
     """Return the encoding of a text file.
 
     Supports UTF-8, UTF-16 and UTF-32 (by byte order mark, UTF-16 also without), GB18030 (which includes GBK and
-    GB2312), Big5, Shift-JIS, EUC-JP, EUC-KR and, if no other encoding fits, Windows-1252. The whole file decides
-    whether it is UTF-8, which a few bad bytes do not change; for the other encodings, a sample around the first byte
-    that is not UTF-8 decides. Raises `Unreadable` if the file is empty or binary.
+    GB2312), Big5, Shift-JIS, EUC-JP, EUC-KR, Windows-1251 and, if no other encoding fits, Windows-1252. The whole file
+    decides whether it is UTF-8, which a few bad bytes do not change; for the other encodings, a sample around the first
+    byte that is not UTF-8 decides. Raises `Unreadable` if the file is empty or binary.
     """
     with source.open() as file:
         head = file.read(_SAMPLE_BYTES)
@@ -142,14 +142,28 @@ def _is_mostly_utf8(file: BinaryIO) -> bool:
 _PAIR = re.compile(rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]")
 
 
+_CYRILLIC_WORD = re.compile(rb"[\xa8\xb8\xc0-\xff]{3,}")
+
+
+def _is_cyrillic(sample: bytes) -> bool:
+    """Return whether most bytes beyond ASCII are lower-case letters of Windows-1251, in words of Cyrillic letters."""
+    high_bytes = sample.translate(None, _ASCII)
+    lower_count = sum(byte >= 0xE0 for byte in high_bytes)
+    word_bytes = sum(map(len, _CYRILLIC_WORD.findall(sample)))
+    return lower_count >= 0.7 * len(high_bytes) and word_bytes >= 0.5 * len(high_bytes)
+
+
 def legacy_encoding(sample: bytes) -> str:
-    """Return GB18030, Big5, Shift-JIS, EUC-JP, EUC-KR or Windows-1252, judged by the byte pairs of East Asian text.
+    """Return GB18030, Big5, Shift-JIS, EUC-JP, EUC-KR, Windows-1251 or Windows-1252, judged by the byte pairs of East
+    Asian text.
 
     Common characters of GB2312 have a lead byte of B0–D7 and a trail byte from A1 up. Those of Big5 have a lead byte
     of A4–C6 and a trail byte of 40–7E or from A1 up. The lead byte of punctuation is A1–A3 in both. Western text has
     few bytes above 7F, and they are isolated. Every Japanese sentence contains kana, which have lead bytes of their
     own. Korean syllables have lead bytes of B0–C8 only, while those of Chinese continue to D7.
     """
+    if _is_cyrillic(sample):
+        return "cp1251"
     pairs = _PAIR.findall(sample)
     high = sum(byte >= 0x80 for byte in sample[:20_000])
     paired_bytes = sum(len([b for b in pair if b >= 0x80]) for pair in _PAIR.findall(sample[:20_000]))

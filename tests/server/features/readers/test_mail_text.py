@@ -17,14 +17,14 @@ _EVENT = (
 )
 
 
-def part(content: str | bytes, kind: str = "text/plain", more: str = "") -> bytes:
+def part(content: str | bytes, kind: str = "text/plain", headers: str = "") -> bytes:
     data = content if isinstance(content, bytes) else content.encode()
-    return f"Content-Type: {kind}\r\n{more}\r\n".encode() + data
+    return f"Content-Type: {kind}\r\n{headers}\r\n".encode() + data
 
 
 def parts(kind: str, *inner: bytes, mark: str = "x") -> bytes:
-    joined = b"".join(f"--{mark}\r\n".encode() + one + b"\r\n" for one in inner)
-    return part(joined + f"--{mark}--\r\n".encode(), f"multipart/{kind}; boundary={mark}")
+    content = b"".join(f"--{mark}\r\n".encode() + item + b"\r\n" for item in inner)
+    return part(content + f"--{mark}--\r\n".encode(), f"multipart/{kind}; boundary={mark}")
 
 
 SEEN = {
@@ -81,15 +81,15 @@ SEEN = {
 async def test_the_body_is_what_a_person_sees(read: Reading, kind: str) -> None:
     content, text = SEEN[kind]
     message = b"Subject: Harbour\r\nMIME-Version: 1.0\r\n" + content
-    [shown] = await read("a.eml", message)
-    assert shown.text == f"Subject: Harbour\n\n{text}"
+    [message_part] = await read("a.eml", message)
+    assert message_part.text == f"Subject: Harbour\n\n{text}"
 
 
 async def test_an_invitation_belongs_to_the_message_that_contains_it(read: Reading) -> None:
     inner = b"Subject: Inner\r\nMIME-Version: 1.0\r\n" + part(_CALENDAR, "text/calendar")
     outer = parts("mixed", part("See below."), part(inner, "message/rfc822"), mark="y")
-    shown = await read("a.eml", b"Subject: Outer\r\nMIME-Version: 1.0\r\n" + outer)
-    assert [one.text for one in shown] == [
+    message_parts = await read("a.eml", b"Subject: Outer\r\nMIME-Version: 1.0\r\n" + outer)
+    assert [message_part.text for message_part in message_parts] == [
         "Subject: Outer\nAttachment: message.eml\n\nSee below.",
         f"Subject: Inner\n\n{_EVENT}",
     ]

@@ -1,6 +1,7 @@
 """Slides, spreadsheets, notebooks, books, mail, subtitles, XML, and sections of plain text."""
 
 import io
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -363,6 +364,47 @@ async def test_cells_of_a_notebook_are_numbered_below_their_headings(read: Readi
     assert parts[1].place.label() == "cell 2 · Tides"
 
 
+_HTML_OUTPUT = {"text/html": "<table><tr><td>Ystad<td>15</table>", "text/plain": "<Styler at 0x7f>"}
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ({"output_type": "stream", "text": ["\x1b[1;31mebb\x1b[0m", " tide\n"]}, "ebb tide"),
+        ({"output_type": "stream", "text": "1 of 3\r2 of 3\r\n3 of 3\r"}, "2 of 3\n3 of 3"),
+        ({"output_type": "display_data", "data": _HTML_OUTPUT}, "Ystad | 15"),
+        (
+            {"output_type": "display_data", "data": {"text/html": "<script>x</script>", "text/plain": "ebb"}},
+            "ebb",
+        ),
+        ({"output_type": "execute_result", "data": {"text/latex": "$h$", "text/plain": "<Math>"}}, "$h$"),
+        ({"output_type": "display_data", "data": {"image/png": "iVBO", "text/plain": "<Figure 1>"}}, ""),
+        ({"output_type": "error", "ename": "TideError", "evalue": "no water"}, "TideError: no water"),
+        ({"output_type": "pyerr", "ename": "TideError", "evalue": "no water"}, "TideError: no water"),
+        ({"output_type": "pyout", "text": "ebb", "html": "<b>flood</b>"}, "flood"),
+    ],
+)
+async def test_the_output_of_a_cell_is_what_a_person_sees(read: Reading, output: object, text: str) -> None:
+    cell = {"cell_type": "code", "source": "sail()", "outputs": [output]}
+    [part] = await read("a.ipynb", json.dumps({"cells": [cell]}).encode())
+    assert part.text.removeprefix("```\nsail()\n```").strip("`\n") == text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "1\n00:00:05,250 --> 00:00:07,000\nThe tide\n2\n00:00:08 --> 00:00:09\n2026\n",
+        "WEBVTT\n\n00:05.250 --> 00:07.000\nThe tide\n00:08.000 --> 00:09.000\n2026",
+    ],
+)
+async def test_cues_need_no_empty_lines_between_them(read: Reading, source: str) -> None:
+    passages = await read("a.srt", source.encode())
+    assert [(passage.text, passage.place.seconds) for passage in passages] == [
+        ("The tide", 5.25),
+        ("2026", 8),
+    ]
+
+
 async def test_a_book_is_read_in_the_order_of_its_chapters(read: Reading) -> None:
     data = office.book(
         "The Lock", ["<h1>One</h1><p>It was <i>dark</i>.</p>", "<h1>第二章</h1><p>天亮了。</p>"]
@@ -637,9 +679,12 @@ async def test_sections_of_marked_up_text_know_their_headings(read: Reading, nam
         ("港は六時に開きます。ボートは外で待っています。" * 3, "shift_jis"),
         ("港は六時に開きます。ボートは外で待っています。" * 3, "euc_jp"),
         ("항구는 여섯 시에 문을 엽니다. 배들은 밖에서 기다립니다. 겨울에는 닫혀 있습니다." * 3, "euc_kr"),
+        ("Harbour;Notes\nYstad;Причал закрыт до весны, ещё глубже\n", "cp1251"),
+        ("Größe, Höhe, œuvre – “Straßenbahnhaltestelle”, señor", "cp1252"),
+        ("Die Größe des Hafens: 12 m, für Boote übrig", "cp1252"),
     ],
 )
-def test_legacy_japanese_and_korean_encodings_are_decoded(tmp_path: Path, text: str, encoding: str) -> None:
+def test_legacy_encodings_are_decoded(tmp_path: Path, text: str, encoding: str) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(text.encode(encoding))
     assert "".join(part.text for part in read_text(SourceDocument("text.txt", path))) == text
