@@ -46,7 +46,7 @@ def lost(text: str, feature: Feature) -> Iterator[str]:
     for row in feature.rows:
         if not any(all(_find(line, _plain(words), 0) >= 0 for words in row) for line in lines):
             yield f"not in one row: {' | '.join(row)}"
-    yield from (f"not hidden: {words}" for words in feature.hidden if _plain(words) in whole)
+    yield from (f"not hidden: {words}" for words in feature.hidden if _begins(whole, _plain(words)))
 
 
 def _plain(text: str) -> str:
@@ -63,6 +63,14 @@ def _find(text: str, words: str, start: int) -> int:
             return end
         start = at + 1
     return -1
+
+
+def _begins(text: str, words: str) -> bool:
+    """Return whether the words, or words that begin like them, are in the text."""
+    at = text.find(words)
+    while at >= 0 and _continues(text, at):
+        at = text.find(words, at + 1)
+    return at >= 0
 
 
 def _continues(text: str, at: int) -> bool:

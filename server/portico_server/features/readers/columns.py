@@ -43,6 +43,15 @@ class TextBox:
             and 2 * self.bottom <= text_box.bottom + text_box.top <= 2 * self.top
         )
 
+    def overlaps(self, text_box: TextBox) -> bool:
+        """Return whether the boxes have a common part."""
+        return (
+            self.left < text_box.right
+            and text_box.left < self.right
+            and self.bottom < text_box.top
+            and text_box.bottom < self.top
+        )
+
     def is_level_with(self, text_box: TextBox) -> bool:
         """Return whether both boxes are on the same line."""
         shared_height = min(self.top, text_box.top) - max(self.bottom, text_box.bottom)

@@ -75,11 +75,12 @@ _LAST_WORD = re.compile(r"[^\s]+$")
 
 @dataclass(frozen=True, slots=True)
 class TextLine:
-    """A line of a page. ``size`` is the height of its letters, in points."""
+    """A line of a page. ``size`` is the height of its letters, in points. A faint line cannot be seen on white."""
 
     text: str
     box: TextBox
     size: float
+    is_faint: bool = False
 
     @property
     def is_vertical(self) -> bool:

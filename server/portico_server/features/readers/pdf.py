@@ -4,7 +4,6 @@ rows, and scans by OCR.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
@@ -14,13 +13,21 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
 from portico_server.core.dataclass import dataclass
-from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.features.chunkers.document import (
+    NotRead,
+    Part,
+    PartWriter,
+    SourceDocument,
+    Unreadable,
+)
 from portico_server.features.readers import ocr
 from portico_server.features.readers import section as titles
 from portico_server.features.readers.columns import TextBox
 from portico_server.features.readers.paragraphs import Paragraph, TextLine, join_paragraphs
 from portico_server.features.readers.pdf_lines import PdfLines
+from portico_server.features.readers.pdf_notes import attachments, notes, page_annotations, utf16_text
 from portico_server.features.readers.pdf_picture import draw_page as draw_page
+from portico_server.features.readers.pdf_seen import seen_lines
 from portico_server.features.readers.pdf_streams import open_pdf
 from portico_server.features.readers.pdf_tables import PdfTable, PdfTables, group_rows
 
@@ -37,9 +44,9 @@ ROW_GROUP_CHARS = 800
 """Approximate number of characters in a group of a table's rows."""
 
 
-def read(source: SourceDocument) -> Iterator[Part]:
+def read(source: SourceDocument) -> Iterator[Part | SourceDocument | NotRead]:
     """Yield pages, counted from 1, with the title and the path of bookmarks as headings. The rows of tables are
-    separate parts.
+    separate parts. The attached files follow.
 
     Raises `Unreadable` if the file has a password, is damaged, or contains no text.
     """
@@ -69,10 +76,12 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 yield writer.part(
                     block.text, page=number + 1, heading=titles.heading_below(title, heading), row=block.row
                 )
+        inner = list(attachments(document))
     finally:
         tables.close()
         document.close()
-    if empty == pages:
+    yield from inner
+    if empty == pages and not inner:
         raise Unreadable(_without_text(pages, scanned_pages))
 
 
@@ -121,14 +130,16 @@ def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
 
 
 def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple[list[_PdfBlock], bool]:
-    """Return the blocks of a page from top to bottom, followed by its form fields, and whether OCR was used for
-    the page.
+    """Return the blocks of a page from top to bottom, followed by its notes and form fields, and whether OCR was used
+    for the page.
     """
     try:
         page = document[number]
         try:
             fields = list(_fields(page, document.formenv)) if document.formenv is not None else []
-            pdf_blocks = [_PdfBlock("\n".join(["Filled in:", *fields]))] if fields else []
+            pdf_blocks = [_PdfBlock(text)] if (text := "\n".join(notes(page))) else []
+            if fields:
+                pdf_blocks.append(_PdfBlock("\n".join(["Filled in:", *fields])))
             blocks, scan = _content(page, number, tables)
             return [*blocks, *pdf_blocks], scan
         finally:
@@ -145,7 +156,8 @@ def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list
         if text.strip("\x00 \t\r\n"):
             lines = PdfLines(textpage, text)
             pdf_tables = tables.on(number, page, lines.quarters)
-            return _blocks(lines.ordered([table.box for table in pdf_tables]), pdf_tables), False
+            ordered_lines = lines.ordered([table.box for table in pdf_tables])
+            return _blocks(seen_lines(page, ordered_lines, lines.quarters), pdf_tables), False
     finally:
         textpage.close()
     # Without OCR, a page counts as a scan only if it contains an image, because a page with only lines may be
@@ -159,12 +171,6 @@ def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list
     return ([_PdfBlock(text)] if text else []), True
 
 
-MAX_FIELDS = 2_000
-"""Maximum number of form fields read on a page."""
-
-MAX_FIELD_CHARS = 10_000
-"""Maximum length of a field's value in characters."""
-
 _CHOSEN = {raw.FPDF_FORMFIELD_CHECKBOX, raw.FPDF_FORMFIELD_RADIOBUTTON}
 _WRITTEN = {raw.FPDF_FORMFIELD_TEXTFIELD, raw.FPDF_FORMFIELD_COMBOBOX, raw.FPDF_FORMFIELD_LISTBOX}
 
@@ -174,50 +180,34 @@ def _fields(page: pdfium.PdfPage, form: Any) -> Iterator[str]:
 
     The text of the page does not contain the values, because fields draw their own values.
     """
-    for index in range(min(raw.FPDFPage_GetAnnotCount(page), MAX_FIELDS)):
-        annotation = raw.FPDFPage_GetAnnot(page, index)
-        if not annotation:
+    for annotation_kind, annotation in page_annotations(page):
+        if annotation_kind != raw.FPDF_ANNOT_WIDGET:
             continue
-        try:
-            if raw.FPDFAnnot_GetSubtype(annotation) != raw.FPDF_ANNOT_WIDGET:
-                continue
-            kind = raw.FPDFAnnot_GetFormFieldType(form, annotation)
-            if kind in _CHOSEN:
-                is_checked = bool(raw.FPDFAnnot_IsChecked(form, annotation))
-                if kind == raw.FPDF_FORMFIELD_RADIOBUTTON:
-                    value = (
-                        _form_text(raw.FPDFAnnot_GetFormFieldExportValue, form, annotation)
-                        if is_checked
-                        else ""
-                    )
-                else:
-                    value = "yes" if is_checked else "no"
-            elif (
-                kind in _WRITTEN
-                and not raw.FPDFAnnot_GetFormFieldFlags(form, annotation) & raw.FPDF_FORMFLAG_TEXT_PASSWORD
-            ):
-                value = _form_text(raw.FPDFAnnot_GetFormFieldValue, form, annotation)
+        kind = raw.FPDFAnnot_GetFormFieldType(form, annotation)
+        if kind in _CHOSEN:
+            is_checked = bool(raw.FPDFAnnot_IsChecked(form, annotation))
+            if kind == raw.FPDF_FORMFIELD_RADIOBUTTON:
+                value = (
+                    _form_text(raw.FPDFAnnot_GetFormFieldExportValue, form, annotation) if is_checked else ""
+                )
             else:
-                continue
-            name = _form_text(raw.FPDFAnnot_GetFormFieldAlternateName, form, annotation)
-            name = name or _form_text(raw.FPDFAnnot_GetFormFieldName, form, annotation)
-            if value:
-                yield f"{name}: {value}" if name else value
-        finally:
-            raw.FPDFPage_CloseAnnot(annotation)
+                value = "yes" if is_checked else "no"
+        elif (
+            kind in _WRITTEN
+            and not raw.FPDFAnnot_GetFormFieldFlags(form, annotation) & raw.FPDF_FORMFLAG_TEXT_PASSWORD
+        ):
+            value = _form_text(raw.FPDFAnnot_GetFormFieldValue, form, annotation)
+        else:
+            continue
+        name = _form_text(raw.FPDFAnnot_GetFormFieldAlternateName, form, annotation)
+        name = name or _form_text(raw.FPDFAnnot_GetFormFieldName, form, annotation)
+        if value:
+            yield f"{name}: {value}" if name else value
 
 
 def _form_text(ask: Any, form: Any, annotation: Any) -> str:
-    """Return a text property of a form field. PDFium is asked for the length in bytes first, then for the UTF-16
-    text.
-    """
-    size = min(ask(form, annotation, None, 0), 2 * MAX_FIELD_CHARS)
-    if size <= 2:
-        return ""
-    buffer = ctypes.create_string_buffer(size)
-    if ask(form, annotation, ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)), size) > size:
-        return ""
-    return " ".join(buffer.raw.decode("utf-16-le", "replace").replace("\x00", " ").split())
+    """Return a text property of a form field."""
+    return utf16_text(lambda buffer, size: ask(form, annotation, buffer, size))
 
 
 def _blocks(lines: Sequence[TextLine], tables: Sequence[PdfTable]) -> list[_PdfBlock]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from statistics import median
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
@@ -14,12 +17,28 @@ import pypdfium2.raw as raw
 from portico_server.core.line_breaks import WIDE
 from portico_server.features.readers.columns import MIN_COLUMN_ROWS, TextBox, bounding_box, regions
 from portico_server.features.readers.paragraphs import HYPHENS, TextLine
+from portico_server.features.readers.superscripts import superscript_text
 
 MAX_TEXT_PIECES = 1_000
 """Maximum number of text pieces on a page for detecting columns. The text of a page with more pieces stays in the
 order of the file.
 """
 
+MAX_FAINT_OPACITY = 8
+"""Opacity, of 255, up to which a letter cannot be seen."""
+
+MIN_FAINT_COLOUR = 247
+"""Red, green and blue, of 255, from which a letter cannot be seen on a white page."""
+
+MAX_SUPERSCRIPT_RATIO = 0.85
+"""Maximum size of a raised number, relative to the letter before it."""
+
+MAX_LETTER_GAP_RATIO = 1.6
+"""Maximum gap between two letters of a word with spaces between its letters, relative to the usual gap."""
+
+_RIGHT_TO_LEFT_WORD = re.compile(r"[\u0591-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]{2,200}")
+_SPACED_LETTERS = re.compile(r"(?:[A-Za-zÀ-ÿ] ){4,200}[A-Za-zÀ-ÿ]")
+_WORD_WITH_NUMBER = re.compile(r"([^\W\d_]{3}[.,;:!?)”’\"]?)([0-9]{1,2})(?![\w]|[.,][0-9])")
 _WORD = re.compile(rf"[{WIDE}]|[^\s{WIDE}]+")
 _LINE = re.compile(rf"[^\r\n{HYPHENS}]*[{HYPHENS}]?")
 
@@ -33,6 +52,7 @@ class PdfLines:
         self.quarters = upright_quarters(page)
         self._bounds = raw.FS_RECTF()
         self._matrix = raw.FS_MATRIX()
+        self._colour = [ctypes.c_uint() for _ in range(4)]
 
     def ordered(self, apart: Sequence[TextBox] = ()) -> list[TextLine]:
         """Return the lines in reading order, column by column. Lines are cut at the edges of the boxes ``apart``."""
@@ -75,7 +95,7 @@ class PdfLines:
             line = self._line(match.group(), units)
             if line is None:
                 continue
-            if any(_overlaps(line.box, box) for box in boxes) and not any(
+            if any(line.box.overlaps(box) for box in boxes) and not any(
                 _encloses(box, line.box) for box in boxes
             ):
                 yield from self._cut(match.group(), units, boxes)
@@ -91,7 +111,9 @@ class PdfLines:
         boxes = [box for box in ends if box is not None]
         if not boxes:
             return None
-        return TextLine(text, bounding_box(boxes), self._size(first + length // 2) or boxes[0].height)
+        text = self._shown_text(text, units)
+        size = self._size(first + length // 2) or boxes[0].height
+        return TextLine(text, bounding_box(boxes), size, self._is_faint(first))
 
     def _cut(self, text: str, unit: int, boxes: Sequence[TextBox]) -> Iterator[TextLine]:
         """Yield the lines of a text that begins at a position, word by word. Lines end at the edge of a box."""
@@ -110,7 +132,9 @@ class PdfLines:
                     words, line_text = [], ""
                 words.append((unit, box))
                 region = word_region
-            line_text += match.group() + (" " if text[match.end() : match.end() + 1].isspace() else "")
+            line_text += self._shown_text(match.group(), unit) + (
+                " " if text[match.end() : match.end() + 1].isspace() else ""
+            )
         if words:
             yield self._line_of_words(line_text, words)
 
@@ -122,7 +146,53 @@ class PdfLines:
     def _line_of_words(self, text: str, words: Sequence[tuple[int, TextBox]]) -> TextLine:
         boxes = [box for _, box in words]
         middle_unit, middle = words[len(words) // 2]
-        return TextLine(text.strip(), bounding_box(boxes), self._size(middle_unit) or middle.height)
+        size = self._size(middle_unit) or middle.height
+        return TextLine(text.strip(), bounding_box(boxes), size, self._is_faint(middle_unit))
+
+    def _is_faint(self, unit: int) -> bool:
+        """Return whether a letter is white or transparent, and so cannot be seen on a white page."""
+        number = raw.FPDFText_GetCharIndexFromTextIndex(self._page, unit)
+        if number < 0 or not raw.FPDFText_GetFillColor(self._page, number, *map(ctypes.byref, self._colour)):
+            return False
+        *colours, opacity = (component.value for component in self._colour)
+        return opacity <= MAX_FAINT_OPACITY or min(colours) >= MIN_FAINT_COLOUR
+
+    def _shown_text(self, text: str, units: int) -> str:
+        """Return the text at a position with numbers of notes apart from words, and without spaces between letters."""
+        if _SPACED_LETTERS.fullmatch(text.strip()) is not None:
+            text = self._without_letter_spaces(text, units)
+        elif _WORD_WITH_NUMBER.search(text) is not None:
+            text = _WORD_WITH_NUMBER.sub(lambda match: self._with_note(match, units), text)
+        if _RIGHT_TO_LEFT_WORD.search(text) is not None:
+            text = _RIGHT_TO_LEFT_WORD.sub(lambda match: self._in_order_of_reading(match, units), text)
+        return unicodedata.normalize("NFC", text)
+
+    def _in_order_of_reading(self, match: re.Match[str], units: int) -> str:
+        """Return a word of a script that is read from the right; the file may store its letters from the left."""
+        first = self._letter_box(units + match.start())
+        last = self._letter_box(units + match.end() - 1)
+        is_reversed = first is not None and last is not None and first.right <= last.left
+        return match[0][::-1] if is_reversed else match[0]
+
+    def _with_note(self, match: re.Match[str], units: int) -> str:
+        word, number = match.groups()
+        place = units + _utf16_length(match.string[: match.start(2)])
+        is_raised = 0 < self._size(place) <= MAX_SUPERSCRIPT_RATIO * self._size(place - 1)
+        return word + (superscript_text(word, number) if is_raised else number)
+
+    def _without_letter_spaces(self, text: str, units: int) -> str:
+        """Return the words of a line whose letters have spaces between them. Spaces between words are wider."""
+        places = [place for place, letter in enumerate(text) if not letter.isspace()]
+        boxes = [self._letter_box(units + place) for place in places]
+        gaps = [
+            box.left - previous.right if box is not None and previous is not None else 0.0
+            for previous, box in pairwise(boxes)
+        ]
+        widest = MAX_LETTER_GAP_RATIO * median(gaps)
+        words = text[places[0]]
+        for place, gap in zip(places[1:], gaps, strict=True):
+            words += f"{' ' if gap > widest else ''}{text[place]}"
+        return words
 
     def _size(self, unit: int) -> float:
         """Return the size of a letter's font, or 0 if it is unknown."""
@@ -165,15 +235,6 @@ def _follows(box: TextBox, previous_box: TextBox) -> bool:
 
 def _within(line: TextLine, boxes: Sequence[TextBox]) -> bool:
     return any(box.holds(line.box) for box in boxes)
-
-
-def _overlaps(box: TextBox, inner: TextBox) -> bool:
-    return (
-        box.left < inner.right
-        and inner.left < box.right
-        and box.bottom < inner.top
-        and inner.bottom < box.top
-    )
 
 
 def _encloses(box: TextBox, inner: TextBox) -> bool:

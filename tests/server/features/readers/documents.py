@@ -91,7 +91,7 @@ def pdf(
     return _assemble(objects, encrypt=encrypt, title=title)
 
 
-_TURNED = ("", "0 1 -1 0 612 0 cm\n", "-1 0 0 -1 612 792 cm\n", "0 -1 1 0 0 792 cm\n")
+_TURNED = ("", "0 1 -1 0 792 0 cm\n", "-1 0 0 -1 792 792 cm\n", "0 -1 1 0 0 792 cm\n")
 
 
 def laid_out(
@@ -122,7 +122,7 @@ def _page(stream: bytes, *, rotate: int = 0) -> bytes:
             b"<< /Type /Catalog /Pages 2 0 R >>",
             b"<< /Type /Pages /Kids [4 0 R] /Count 1 >>",
             b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 5 0 R "
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 792 792] /Contents 5 0 R "
             b"/Resources << /Font << /F 3 0 R >> >> /Rotate %d >>" % rotate,
             stream,
         ],
@@ -266,6 +266,33 @@ def form(text: str, *fields: str) -> bytes:
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
         *(f"<< /Type /Annot /Subtype /Widget /P 3 0 R {field} >>".encode() for field in fields),
     ]
+    return _assemble(objects, encrypt=False, title="")
+
+
+def annotated(
+    content: str, *annotations: str, box: str = "", attached: Mapping[str, bytes] | None = None
+) -> bytes:
+    """Return a one-page PDF with a content stream, annotations and attached files; ``box`` is its crop box."""
+    numbers = " ".join(f"{6 + index} 0 R" for index in range(len(annotations)))
+    first = 6 + len(annotations)
+    names = " ".join(f"({name}) {first + 2 * index} 0 R" for index, name in enumerate(attached or {}))
+    objects = [
+        f"<< /Type /Catalog /Pages 2 0 R /Names << /EmbeddedFiles << /Names [{names}] >> >> >>".encode(),
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F 5 0 R >> "
+        b"/ExtGState << /Clear << /ca 0 >> >> >> " + f"/Annots [{numbers}] {box} >>".encode(),
+        _stream(content.encode()),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        *(
+            f"<< /Type /Annot /Rect [9 9 99 99] /P 3 0 R {annotation} >>".encode()
+            for annotation in annotations
+        ),
+    ]
+    for index, (name, data) in enumerate((attached or {}).items()):
+        objects.append(
+            f"<< /Type /Filespec /F ({name}) /UF ({name}) /EF << /F {first + 2 * index + 1} 0 R >> >>".encode()
+        )
+        objects.append(_stream(data, f"/Type /EmbeddedFile /Params << /Size {len(data)} >>"))
     return _assemble(objects, encrypt=False, title="")
 
 
