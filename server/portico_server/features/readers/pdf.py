@@ -5,6 +5,7 @@ rows, and scans by OCR.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from operator import itemgetter
 from typing import Any
@@ -207,7 +208,7 @@ def _fields(page: pdfium.PdfPage, form: Any) -> Iterator[str]:
 
 def _form_text(ask: Any, form: Any, annotation: Any) -> str:
     """Return a text property of a form field."""
-    return utf16_text(lambda buffer, size: ask(form, annotation, buffer, size))
+    return utf16_text(partial(ask, form, annotation))
 
 
 def _blocks(lines: Sequence[TextLine], tables: Sequence[PdfTable]) -> list[_PdfBlock]:

@@ -58,25 +58,30 @@ def _with_initials(lines: Sequence[TextLine]) -> list[TextLine]:
         if beside:
             words[max(beside, key=lambda place: lines[place].box.top)] = initial.text.strip()
             words[initial_place] = ""
-    joined = (replace(line, text=words.get(place, "") + line.text) for place, line in enumerate(lines))
-    return [line for place, line in enumerate(joined) if words.get(place) != ""]
+    return [
+        replace(line, text=words[place] + line.text) if place in words else line
+        for place, line in enumerate(lines)
+        if words.get(place) != ""
+    ]
 
 
 def _visible_box(page: pdfium.PdfPage) -> TextBox:
     """Return the part of the page that viewers show."""
-    left, bottom, right, top = page.get_cropbox()
-    media_left, media_bottom, media_right, media_top = page.get_mediabox()
+    crop_box, media_box = TextBox(*page.get_cropbox()), TextBox(*page.get_mediabox())
     return TextBox(
-        max(left, media_left), max(bottom, media_bottom), min(right, media_right), min(top, media_top)
+        max(crop_box.left, media_box.left),
+        max(crop_box.bottom, media_box.bottom),
+        min(crop_box.right, media_box.right),
+        min(crop_box.top, media_box.top),
     )
 
 
 def _stands_out(box: TextBox, bitmap: pdfium.PdfBitmap, page: pdfium.PdfPage) -> bool:
     positions = bitmap.get_posconv(page)
     corners = (positions.to_bitmap(box.left, box.bottom), positions.to_bitmap(box.right, box.top))
-    (left, right), (top, bottom) = (sorted(ends) for ends in zip(*corners, strict=True))
+    columns, rows = (sorted(ends) for ends in zip(*corners, strict=True))
     dots = bytes(bitmap.buffer)
-    first, last = max(left, 0), min(right, bitmap.width)
-    rows = range(max(top, 0), min(bottom, bitmap.height))
-    region = b"".join(dots[row * bitmap.stride + first : row * bitmap.stride + last] for row in rows)
+    first_column, last_column = max(columns[0], 0), min(columns[1], bitmap.width)
+    starts = (row * bitmap.stride for row in range(max(rows[0], 0), min(rows[1], bitmap.height)))
+    region = b"".join(dots[start + first_column : start + last_column] for start in starts)
     return not region or max(region) - min(region) >= MIN_CONTRAST

@@ -270,12 +270,12 @@ def form(text: str, *fields: str) -> bytes:
 
 
 def annotated(
-    content: str, *annotations: str, box: str = "", attached: Mapping[str, bytes] | None = None
+    content: str, *annotations: str, box: str = "", attachments: Mapping[str, bytes] | None = None
 ) -> bytes:
     """Return a one-page PDF with a content stream, annotations and attached files; ``box`` is its crop box."""
     numbers = " ".join(f"{6 + index} 0 R" for index in range(len(annotations)))
     first = 6 + len(annotations)
-    names = " ".join(f"({name}) {first + 2 * index} 0 R" for index, name in enumerate(attached or {}))
+    names = " ".join(f"({name}) {first + 2 * index} 0 R" for index, name in enumerate(attachments or {}))
     objects = [
         f"<< /Type /Catalog /Pages 2 0 R /Names << /EmbeddedFiles << /Names [{names}] >> >> >>".encode(),
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -288,7 +288,7 @@ def annotated(
             for annotation in annotations
         ),
     ]
-    for index, (name, data) in enumerate((attached or {}).items()):
+    for index, (name, data) in enumerate((attachments or {}).items()):
         objects.append(
             f"<< /Type /Filespec /F ({name}) /UF ({name}) /EF << /F {first + 2 * index + 1} 0 R >> >>".encode()
         )

@@ -13,12 +13,12 @@ def line(text: str, x: int = 50, y: int = 700, size: int = 12, colour: str = "0 
 
 def letters(text: str, gap: float, y: int = 700) -> str:
     """Return a line whose letters stand apart; a space is as wide as two gaps."""
-    placed = ""
+    content = ""
     x = 50.0
     for letter in text:
-        placed += "" if letter == " " else f"BT /F 12 Tf {x} {y} Td ({letter}) Tj ET\n"
+        content += "" if letter == " " else f"BT /F 12 Tf {x} {y} Td ({letter}) Tj ET\n"
         x += 12 + gap
-    return placed
+    return content
 
 
 RULES = line("Harbour rules", y=740)
@@ -72,13 +72,13 @@ async def test_notes_follow_the_text_of_their_page(read: Reading) -> None:
 
 
 async def test_attached_files_are_read_after_the_pages(read: Reading) -> None:
-    attached = {
+    attachments = {
         "fees.csv": b"Berth,Fee\nA-01,23\n",
         "a/notes.txt": b"A lamp",
         "empty.txt": b"",
         "x.bin": b"\x00\x01",
     }
-    parts = await read("a.pdf", documents.annotated(RULES, attached=attached))
+    parts = await read("a.pdf", documents.annotated(RULES, attachments=attachments))
     assert [(part.place.heading, part.text) for part in parts] == [
         ((), "Harbour rules"),
         (("fees.csv",), "Berth | Fee\nA-01 | 23"),
@@ -88,5 +88,5 @@ async def test_attached_files_are_read_after_the_pages(read: Reading) -> None:
 
 
 async def test_a_cover_page_without_text_does_not_hide_its_attachments(read: Reading) -> None:
-    [part] = await read("a.pdf", documents.annotated("", attached={"notes.txt": b"A lamp"}))
+    [part] = await read("a.pdf", documents.annotated("", attachments={"notes.txt": b"A lamp"}))
     assert part.text == "A lamp"
