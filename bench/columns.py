@@ -30,8 +30,8 @@ from harness import HERE, Report
 from PIL import ImageFont
 
 from portico_server.features.answers.units import sentences, units
-from portico_server.features.chunkers.document import SourceDocument
-from portico_server.features.readers.documents import documents
+from portico_server.features.chunkers.document import Part, SourceDocument
+from portico_server.features.readers.pdf import read
 
 sys.path.insert(0, str(HERE.parent))
 
@@ -55,7 +55,7 @@ TIME = """
 import sys, time
 from pathlib import Path
 from portico_server.features.chunkers.document import SourceDocument
-from portico_server.features.readers.documents import documents
+from portico_server.features.readers.pdf import read
 files = [SourceDocument(path.name, path) for path in sorted(Path(sys.argv[1]).glob("*.pdf"))]
 best = None
 for _ in range(5):
@@ -215,7 +215,7 @@ def read_units(folder: Path, page: Page) -> list[str]:
     """Return the quotable units of a page."""
     path = folder / "page.pdf"
     path.write_bytes(page.data)
-    texts = [part.text for _, part in documents(SourceDocument(path.name, path))]
+    texts = [part.text for part in read(SourceDocument(path.name, path)) if isinstance(part, Part)]
     return [plain(text[unit.start : unit.end]) for text in texts for unit in units(text)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pypdfium2 as pdfium
@@ -59,11 +60,7 @@ def notes(page: pdfium.PdfPage) -> Iterator[str]:
         is_typed = kind == raw.FPDF_ANNOT_FREETEXT
         if not (is_typed or kind in _COMMENTED) or raw.FPDFAnnot_GetFlags(annotation) & _HIDDEN_FLAGS:
             continue
-        text = utf16_text(
-            lambda buffer, size, note=annotation: raw.FPDFAnnot_GetStringValue(
-                note, b"Contents", buffer, size
-            )
-        )
+        text = utf16_text(partial(raw.FPDFAnnot_GetStringValue, annotation, b"Contents"))
         if text:
             yield text if is_typed else f"Comment: {text}"
 
@@ -74,9 +71,7 @@ def attachments(document: pdfium.PdfDocument) -> Iterator[SourceDocument | NotRe
     left_out = max(0, count - MAX_ATTACHMENTS)
     for index in range(min(count, MAX_ATTACHMENTS)):
         attachment = raw.FPDFDoc_GetAttachment(document, index)
-        name = utf16_text(
-            lambda buffer, size, file=attachment: raw.FPDFAttachment_GetName(file, buffer, size)
-        )
+        name = utf16_text(partial(raw.FPDFAttachment_GetName, attachment))
         name = name.replace("\\", "/").rpartition("/")[2]
         content = _content(attachment)
         if name and content:
