@@ -85,6 +85,8 @@ def format_cell(cell: object) -> str:
             return cell.isoformat(" ", "seconds")
         case timedelta():
             return _elapsed(cell, _pieces("[h]:mm:ss" if cell.seconds % 60 else "[h]:mm")[0]) or ""
+        case time() if cell.microsecond:
+            return cell.isoformat("milliseconds").rstrip("0")
         case date() | time():
             return str(cell)
         case _:

@@ -91,7 +91,8 @@ class ContentReader:
         kinds = [
             f"{STYLE}{kind}{pages}" for kind in ("header", "footer") for pages in ("", "-left", "-first")
         ]
-        return [line for node in self._styles.iter(*kinds) for _, line in self.lines(node) if line]
+        nodes = (node for node in self._styles.iter(*kinds) if node.get(f"{STYLE}display") != "false")
+        return [line for node in nodes for _, line in self.lines(node) if line]
 
     def lines_of(self, item: Any) -> Iterator[Line]:
         """Yield the lines of an element."""

@@ -21,6 +21,7 @@ from portico_server.features.chunkers.document import NotRead, Part, PartWriter,
 from portico_server.features.readers.container import MAX_ENTRIES, MAX_UNPACKED_BYTES
 from portico_server.features.readers.csv import ROW_GROUP_CHARS, short_header
 from portico_server.features.readers.number_formats import format_cell, format_number
+from portico_server.features.readers.section import without_page_numbers
 from portico_server.features.readers.sheet_details import (
     Cell,
     SheetArea,
@@ -111,14 +112,24 @@ def read(source: SourceDocument) -> Iterator[Part | NotRead]:
     has_parts = False
     with open_sheets(source) as (sheets, hidden_sheets):
         hidden = _HiddenCells(hidden_sheets)
+        all_page_lines: list[str] = []
         for sheet in sheets:
-            for part in _groups(writer, sheet, hidden):
+            all_page_lines += sheet.details.page_lines
+            for part in chain(_groups(writer, sheet, hidden), _drawing_part(writer, sheet)):
                 has_parts = True
                 yield part
+        if shown_page_lines := without_page_numbers(all_page_lines):
+            yield writer.part("\n".join(shown_page_lines))
     if not has_parts:
         raise Unreadable("has only empty cells.")
     if hidden.summary():
         yield NotRead(hidden.summary())
+
+
+def _drawing_part(writer: PartWriter, sheet: OpenSheet) -> Iterator[Part]:
+    """Yield the texts of boxes, pictures and charts of a sheet as a part."""
+    if sheet.details.drawn_lines:
+        yield writer.part("\n".join(sheet.details.drawn_lines), sheet=sheet.name)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ import posixpath
 import re
 import zipfile
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import field
 from itertools import islice, product
 from typing import Any, BinaryIO
@@ -22,7 +23,13 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.words import whole_number
 from portico_server.features.chunkers.document import Unreadable
 from portico_server.features.readers.number_formats import BUILT_IN_FORMATS
-from portico_server.features.readers.opendocument_text import OFFICE, TABLE, TEXT
+from portico_server.features.readers.opendocument_text import OFFICE, TABLE, TEXT, ContentReader
+from portico_server.features.readers.sheet_drawings import (
+    MAX_DRAWINGS,
+    drawing_lines,
+    drawings_in,
+    page_lines,
+)
 
 MAX_SHEET_BYTES = 64 * 1024 * 1024
 """Maximum unpacked size of a sheet in bytes; of larger sheets, only the values are read."""
@@ -83,7 +90,8 @@ class SheetDetails:
 
     ``formulas`` have no stored value. ``texts`` are shown instead of the values. ``styles`` has the number of a format
     in ``formats`` for each cell of the area, row by row; it is empty if all cells are plain. ``merged`` has first and
-    last cells, or is ``None`` if the reader of values knows them.
+    last cells, or is ``None`` if the reader of values knows them. ``drawn_lines`` are the texts of boxes, pictures and
+    charts, and ``page_lines`` those of headers and footers.
     """
 
     formulas: Mapping[Cell, str] = field(default_factory=dict)
@@ -94,6 +102,8 @@ class SheetDetails:
     hidden_rows: frozenset[int] = frozenset()
     hidden_columns: frozenset[int] = frozenset()
     merged_ranges: Sequence[tuple[Cell, Cell]] | None = None
+    drawn_lines: Sequence[str] = ()
+    page_lines: Sequence[str] = ()
 
 
 def sheet_details(file: BinaryIO) -> Callable[[str, SheetArea], SheetDetails]:
@@ -173,9 +183,13 @@ def _details(archive: zipfile.ZipFile, path: str, formats: Sequence[str], area: 
     hidden_rows, hidden_columns = _hidden(data)
     kept_rows: set[int] = set()
     notes: Mapping[Cell, str] = {}
-    for kind, part in _related_parts(archive, path):
+    drawn_lines: list[str] = []
+    for _, kind, part in _related_parts(archive, path):
         if kind.endswith("/comments"):
             notes = _notes(archive, part)
+        elif kind.endswith("/drawing"):
+            charts = [(relation_id, chart) for relation_id, _, chart in _related_parts(archive, part)]
+            drawn_lines += drawing_lines(archive, part, charts)
         elif kind.endswith("/table") and hidden_rows:
             kept_rows |= _filtered_rows(archive.read(part), hidden_rows)
     kept_rows |= _filtered_rows(data, hidden_rows)
@@ -187,11 +201,17 @@ def _details(archive: zipfile.ZipFile, path: str, formats: Sequence[str], area: 
         formats=formats,
         hidden_rows=hidden_rows - kept_rows,
         hidden_columns=hidden_columns,
+        drawn_lines=_distinct(drawn_lines),
+        page_lines=_distinct(page_lines(data)),
     )
 
 
-def _related_parts(archive: zipfile.ZipFile, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the types and the names of the parts that belong to a sheet."""
+def _distinct(lines: Iterable[str]) -> Sequence[str]:
+    return list(dict.fromkeys(filter(None, map(str.strip, lines))))
+
+
+def _related_parts(archive: zipfile.ZipFile, path: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the ids, types and names of the parts that a part refers to."""
     folder, name = posixpath.split(path)
     relations = f"{folder}/_rels/{name}.rels"
     if relations not in archive.NameToInfo:
@@ -199,7 +219,7 @@ def _related_parts(archive: zipfile.ZipFile, path: str) -> Iterator[tuple[str, s
     for item in _xml_tree(archive, relations):
         part = _part_name(folder, item.get("Target", ""))
         if part in archive.NameToInfo and archive.NameToInfo[part].file_size <= MAX_SHEET_BYTES:
-            yield item.get("Type", ""), part
+            yield item.get("Id", ""), item.get("Type", ""), part
 
 
 def _styles(data: bytes, formats: Sequence[str], area: SheetArea) -> Sequence[int]:
@@ -275,7 +295,8 @@ def _formula_cells(data: bytes) -> Mapping[Cell, str]:
     for cell in etree.fromstring(data, _xml_parser()).iter(f"{_MAIN}c"):
         formula, value = cell.findtext(f"{_MAIN}f"), cell.findtext(f"{_MAIN}v")
         place = _CELL_NAME.fullmatch(cell.get("r", ""))
-        if formula and not value and place:
+        has_empty_text = cell.get("t") == "str" and cell.find(f"{_MAIN}v") is not None
+        if formula and not value and place and not has_empty_text:
             formulas[int(place[2]) - 1, column_number(place[1])] = f"={' '.join(formula.split())}"
     return formulas
 
@@ -286,6 +307,9 @@ _COLUMNS_SPANNED = f"{TABLE}number-columns-spanned"
 _ROWS_SPANNED = f"{TABLE}number-rows-spanned"
 _TIME_VALUE = f"{OFFICE}time-value"
 _DAYS = re.compile(r"-?PT(?:2[4-9]|[3-9][0-9]|[0-9]{3,})H")
+_CELL = f"{TABLE}table-cell"
+_COVERED = f"{TABLE}covered-table-cell"
+_STRING_VALUE = f"{OFFICE}string-value"
 _NUMBER_TYPES = ("float", "percentage", "currency")
 
 
@@ -298,6 +322,7 @@ class _OpenDocumentTable:
     merged_ranges: list[tuple[Cell, Cell]] = field(default_factory=list)
     hidden_rows: set[int] = field(default_factory=set)
     hidden_columns: set[int] = field(default_factory=set)
+    drawings: list[Any] = field(default_factory=list)
 
 
 def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]:
@@ -309,7 +334,7 @@ def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]
     table = _OpenDocumentTable()
     row = column = depth = 0
     with archive.open(info) as content:
-        tags = (f"{TABLE}table", f"{TABLE}table-column", f"{TABLE}table-row")
+        tags = (f"{TABLE}table", f"{TABLE}table-column", f"{TABLE}shapes", f"{TABLE}table-row")
         for event, item in etree.iterparse(content, ("start", "end"), tag=tags, resolve_entities=False):
             if item.tag == tags[0]:
                 depth += 1 if event == "start" else -1
@@ -323,12 +348,16 @@ def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]
                 columns = _repeated(item, "columns", column, MAX_COLUMNS)
                 table.hidden_columns.update(columns if _is_hidden(item) else ())
                 column = columns.stop
+            elif item.tag == tags[2]:
+                table.drawings.extend(islice(drawings_in(item), MAX_DRAWINGS - len(table.drawings)))
             else:
                 rows = _repeated(item, "rows", row, MAX_ROWS)
                 table.hidden_rows.update(rows if _is_hidden(item) else ())
                 _read_row(table, item, rows)
                 row = rows.stop
                 item.clear()
+    reader = ContentReader(archive, etree.Element("content"))
+    shown_page_lines = reader.page_lines()
     return {
         name: SheetDetails(
             texts=table.texts,
@@ -336,6 +365,8 @@ def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]
             merged_ranges=table.merged_ranges,
             hidden_rows=frozenset(table.hidden_rows),
             hidden_columns=frozenset(table.hidden_columns),
+            drawn_lines=_distinct(line for item in table.drawings for _, line in reader.lines_of(item)),
+            page_lines=shown_page_lines,
         )
         for name, table in tables.items()
     }
@@ -343,19 +374,25 @@ def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]
 
 def _read_row(table: _OpenDocumentTable, item: Any, rows: range) -> None:
     column = 0
-    for cell in item.iterchildren(f"{TABLE}table-cell", f"{TABLE}covered-table-cell"):
+    for cell in item.iterchildren(_CELL, _COVERED):
         names = cell.keys()
         first, column = column, column + 1
         if _COLUMNS_REPEATED in names:
             column = _repeated(cell, "columns", first, MAX_COLUMNS).stop
         if not len(cell):
             continue
-        if _is_number(cell) and (shown_text := _paragraphs(cell)):
+        if cell.tag == _COVERED:
+            table.texts[rows.start, first] = ""  # the merged cell covers the text
+        elif _is_number(cell) and (shown_text := _paragraphs(cell)):
             places = islice(product(rows, range(first, column)), MAX_SHOWN_TEXTS - len(table.texts))
             for place in places:
                 table.texts[place] = shown_text
         for note in cell.iterchildren(f"{OFFICE}annotation") if len(cell) > 1 else ():
             table.notes[rows.start, first] = _paragraphs(note)
+        cell_drawings = list(drawings_in(cell)) if len(cell) > 1 else []
+        if cell_drawings and len(table.drawings) < MAX_DRAWINGS:
+            table.drawings.extend(map(deepcopy, cell_drawings))
+            table.texts[rows.start, first] = _paragraphs(cell)  # calamine also reads the texts of drawings
         if _ROWS_SPANNED in names or _COLUMNS_SPANNED in names:
             last_row = rows.start + _count(cell, _ROWS_SPANNED) - 1
             last_column = first + _count(cell, _COLUMNS_SPANNED) - 1
@@ -363,8 +400,13 @@ def _read_row(table: _OpenDocumentTable, item: Any, rows: range) -> None:
 
 
 def _is_number(cell: Any) -> bool:
-    """Return whether a cell is a number, or a time of a day or more: calamine reads such a time as ``PT37H30M``."""
+    """Return whether a cell is a number, an error, or a time of a day or more.
+
+    calamine reads the text of an error as empty, and such a time as ``PT37H30M``.
+    """
     kind = cell.get(_VALUE_TYPE)
+    if kind == "string":
+        return bool(cell.get(_STRING_VALUE) == "")
     return kind in _NUMBER_TYPES or (kind == "time" and _DAYS.match(cell.get(_TIME_VALUE, "")) is not None)
 
 
