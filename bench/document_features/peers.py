@@ -87,9 +87,8 @@ def docling() -> Callable[[Path], str]:
     def read(file: Path) -> str:
         module, name = DOCLING_BACKENDS[file.suffix[1:]]
         backend = getattr(importlib.import_module(f"docling.backend.{module}"), name)
-        document = InputDocument(
-            path_or_stream=file, format=InputFormat(file.suffix[1:]), backend=backend, filename=file.name
-        )
+        form = InputFormat("email" if file.suffix == ".eml" else file.suffix[1:])
+        document = InputDocument(path_or_stream=file, format=form, backend=backend, filename=file.name)
         return text_of_html(backend(document, file).convert().export_to_markdown())
 
     return read

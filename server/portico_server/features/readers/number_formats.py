@@ -1,7 +1,7 @@
 """Number formats of spreadsheets (ECMA-376 part 1, 18.8.31): a number as its cell shows it.
 
-Portico shows dates in ISO format, so formats of dates are not applied. A value is also shown without its format if the
-format has conditions or is not one of the common forms.
+Formats of dates are applied if they show names (`date_formats`); other dates are in ISO format. A value is also shown
+without its format if the format has conditions or is not one of the common forms.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.words import whole_number
+from portico_server.features.readers.date_formats import format_date
 
 MAX_FORMAT_CHARS: Final = 255
 """Maximum length of a format in characters, as in Excel."""
@@ -94,9 +95,12 @@ def format_cell(cell: object) -> str:
 
 
 def format_number(cell: object, number_format: str) -> str | None:
-    """Return a number or a duration in a number format; ``None`` if that is not one of the common forms."""
+    """Return a number, a duration or a date in a number format; ``None`` if that is not one of the common forms."""
     if len(number_format) > MAX_FORMAT_CHARS:
         return None
+    shown_date = format_date(cell, number_format)
+    if shown_date is not None:
+        return shown_date
     sections = _pieces(number_format)
     if isinstance(cell, timedelta):
         return _elapsed(cell, sections[0])

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import zipfile
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.server.features.readers.reading import Reading, stand_in_one_text
 from portico.wire import Place
 from portico_server.features.chunkers.document import SourceDocument, Unreadable
 from portico_server.features.readers.formats import is_document
-from portico_server.features.readers.number_formats import format_cell
+from portico_server.features.readers.number_formats import format_cell, format_number
 from portico_server.features.readers.sheet_details import letters
 from portico_server.features.readers.text import read as read_text
 
@@ -345,6 +346,26 @@ def test_cells_are_shown_as_people_see_them() -> None:
         "1e+20",
     ]
     assert [letters(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "code", "text"),
+    [
+        (date(2026, 3, 5), "d mmmm yyyy", "5 March 2026"),
+        (date(2026, 3, 5), "[$-407]dddd, d. mmm yy;@", "Donnerstag, 5. Mär 26"),
+        (date(2026, 3, 5), 'yyyy"年"m"月"d"日"', "2026年3月5日"),
+        (date(2026, 3, 5), "[$-804]aaaa", "星期四"),
+        (datetime(2026, 3, 5, 15, 4), "ddd d-mmm h:mm AM/PM", "Thu 5-Mar 3:04 PM"),
+        (datetime(2026, 3, 5, 15, 4, 9), "mmm d, hh:mm:ss", "Mar 5, 15:04:09"),
+        (46086, "[$-804]aaaa;@", "星期四"),
+        (date(2026, 3, 5), "dd/mm/yyyy", None),
+        (date(2026, 3, 5), "[$-419]d mmmm", None),
+        (5, '0"日"', "5日"),
+        (5, '0 "hammmer"', "5 hammmer"),
+    ],
+)
+def test_dates_with_names_read_as_they_show(cell: object, code: str, text: str | None) -> None:
+    assert format_number(cell, code) == text
 
 
 async def test_cells_of_a_notebook_are_numbered_below_their_headings(read: Reading) -> None:
