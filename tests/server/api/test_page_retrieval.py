@@ -28,17 +28,17 @@ CONFIGURATION: dict[str, Any] = {
     ],
 }
 
-TIDES = "".join(f"The tide of day {n} is <b>high</b> \U0001d11e at six. " for n in range(60))
+TIDES = "".join(f"The tide of day {n} is <blink>high</blink> \U0001d11e at six. " for n in range(60))
 
 DOCUMENTS = {
-    "harbour.md": "# Harbour\n\nThe harbour opens at six in the morning. <b>Boats</b> wait. "
+    "harbour.md": "# Harbour\n\nThe harbour opens at six in the morning. <blink>Boats</blink> wait. "
     + "The pilot comes at seven. " * 40,
     "bread.md": "# Bread\n\nBread is baked at two hundred degrees.\n",
     "snow.md": "# Snow\n\nThe snow lotus grows in high mountains.\n",
 }
 
 WORKS = {
-    "works.md": "# Harwick Works\n\nHarwick Works was founded by Edith Calloway. <b>It</b> makes valves.\n",
+    "works.md": "# Harwick Works\n\nHarwick Works was founded by Edith Calloway. <blink>It</blink> makes valves.\n",
     "founder.md": "# Edith Calloway\n\nEdith Calloway was born in Thornbury.\n",
     "<i>town.md": "# Thornbury\n\nThe river Alder flows through Thornbury.\n",
 }
@@ -47,7 +47,7 @@ TEXTS = (
     *BREAD,
     *FERRIES,
     *TELESCOPES,
-    "Professor Mara Velling keeps the <b>mirror</b> of her telescope in Harwick.",
+    "Professor Mara Velling keeps the <blink>mirror</blink> of her telescope in Harwick.",
 )
 TRAVELS = {f"text-{number}.md": content for number, content in enumerate(TEXTS)}
 
@@ -303,7 +303,7 @@ async def test_a_chunker_is_compared_over_a_document_and_used_for_the_store(seen
     await put(page, "type2", "fixed")
     await click(page, "Compare")
     cuts = await page.until(f"{CUTS}.length === 3 && {CUTS}")
-    assert "<b>Boats</b>" in cuts[1] and "fixed" in cuts[2]
+    assert "<blink>Boats</blink>" in cuts[1] and "fixed" in cuts[2]
     assert await page.run("document.querySelectorAll('#cuts b').length") == 0
     await sound(seen)
     await page.focus("document.querySelectorAll('#cuts button')[1]")
@@ -373,7 +373,7 @@ async def test_a_model_generates_the_questions_of_a_search_quality_measurement(s
     assert "on 1 questions" in await page.until(text("#calibrated"))
 
 
-ARCHIVE = "The archive opens at nine. <b>Ring</b> the bell."
+ARCHIVE = "The archive opens at nine. <blink>Ring</blink> the bell."
 WRONG = (
     "[...document.querySelectorAll('#wronganswers .card')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
 )
@@ -418,11 +418,13 @@ async def test_a_document_change_that_breaks_an_answer_is_held_then_accepted_or_
     await put(page, "guard", "hold")
     while seen.get(f"/api/stores/{name}").json()["guard"] != "hold":
         pass
-    await change("The archive is closed. <b>Go</b> home.", "The change is held. Searches use the old files.")
+    await change(
+        "The archive is closed. <blink>Go</blink> home.", "The change is held. Searches use the old files."
+    )
     [wrong] = await page.until(f"{WRONG}.length && {WRONG}")
     assert wrong == (
         f"When does the archive open? Without the change: archive.md {ARCHIVE} "
-        "With the change: archive.md The archive is closed. <b>Go</b> home."
+        "With the change: archive.md The archive is closed. <blink>Go</blink> home."
     )
     assert await page.run(text("main details summary")) == "Changed: 1"
     assert await page.run("document.querySelectorAll('main b').length") == 0

@@ -23,7 +23,6 @@ _EMBEDDED_PICTURE = re.compile(r"\(data:[\w.+/-]{1,100};base64,[^()\s]*\)")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _COMMENT_REFERENCE = re.compile(r" {0,3}\[(?://|comment)\]:\s*(?:#|<>)\s*[(\"']")
 _ADMONITION = re.compile(r"( *)(?:!!!|\?\?\?\+?)\s+([\w-]+)(?:[ \t]+\"([^\"]*)\")?\s*$")
-_ATTRIBUTES = re.compile(r"[ \t]+\{[#.:][^{}]*\}[ \t]*$")
 _TABLE = re.compile(r"\s*<table\b", re.IGNORECASE)
 _TABLE_END = re.compile(r"</table\s*>", re.IGNORECASE)
 _MARK_BEGINNINGS = frozenset(" !?[")
@@ -114,7 +113,9 @@ class ShownLines:
 
 def without_attributes(heading: str) -> str:
     """Return a heading without its id and classes, as in ``Fees {#fees .wide}``."""
-    return _ATTRIBUTES.sub("", heading)
+    text, _, attributes = heading.rpartition("{")
+    is_attributes = attributes.rstrip().endswith("}") and attributes[0] in "#.:" and text[-1:].isspace()
+    return text.rstrip() if is_attributes else heading
 
 
 def _without_marks(line: str) -> str:
