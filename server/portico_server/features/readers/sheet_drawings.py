@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from portico_server.features.chunkers.document import Unreadable
 from portico_server.features.readers.container import tree
 from portico_server.features.readers.office_graphics import (
     ALTERNATIVES,
@@ -41,7 +42,9 @@ def drawing_lines(
 
     ``related_parts`` are the parts that it refers to, each with its relationship id.
     """
-    drawing = tree(archive, name, DOCUMENT_KIND)
+    drawing = _part_tree(archive, name)
+    if drawing is None:
+        return
     for node in list(drawing.iter(ALTERNATIVES)):
         for fallback in list(node)[1:]:
             node.remove(fallback)
@@ -55,9 +58,17 @@ def drawing_lines(
         for item in anchor.iter(f"{_XDR}cNvPr"):
             yield description_line(item.get("descr"))
         for item in anchor.iter(*REFERENCES):
-            part = parts.get(item.get(REFERENCES[item.tag], ""), "")
-            if part in archive.NameToInfo:
-                yield from graphic_lines(tree(archive, part, DOCUMENT_KIND))
+            graphic = _part_tree(archive, parts.get(item.get(REFERENCES[item.tag], ""), ""))
+            if graphic is not None:
+                yield from graphic_lines(graphic)
+
+
+def _part_tree(archive: zipfile.ZipFile, name: str) -> Any:
+    """Return the tree of a part, or ``None`` if it is missing or damaged, which costs nothing else."""
+    try:
+        return tree(archive, name, DOCUMENT_KIND)
+    except Unreadable:
+        return None
 
 
 def drawings_in(item: Any) -> Iterator[Any]:

@@ -78,6 +78,12 @@ async def test_drawings_of_a_sheet_follow_its_cells(read: Reading, kind: str) ->
     assert (cells.text, drawing_part.text, drawing_part.place.sheet) == (_CELLS, lines, "Tariff")
 
 
+@pytest.mark.parametrize("drawing", ["<damaged", anchor('<a:graphic><c:chart r:id="rId9"/></a:graphic>')])
+async def test_a_damaged_drawing_costs_no_cell(read: Reading, drawing: str) -> None:
+    [cells] = await read("a.xlsx", workbook(drawing))
+    assert cells.text == _CELLS
+
+
 async def test_headers_and_footers_of_pages_are_the_last_part(read: Reading) -> None:
     header = "&amp;L&amp;&quot;Arial,Bold&quot;&amp;14Harbour &amp;amp;&amp;amp; co&amp;R&amp;P/&amp;N"
     footer = "&amp;CPage &amp;P of &amp;N&amp;RDraft of 2026 &amp;KFF0000red"
