@@ -8,7 +8,7 @@ from pathlib import Path
 
 from document_features.case import RED_SQUARE, Case, Feature, convert_with_libreoffice
 
-_SPACES = {
+SPACES = {
     "office": "urn:oasis:names:tc:opendocument:xmlns:office:1.0",
     "style": "urn:oasis:names:tc:opendocument:xmlns:style:1.0",
     "text": "urn:oasis:names:tc:opendocument:xmlns:text:1.0",
@@ -22,10 +22,13 @@ _SPACES = {
     "form": "urn:oasis:names:tc:opendocument:xmlns:form:1.0",
     "number": "urn:oasis:names:tc:opendocument:xmlns:datastyle:1.0",
     "chart": "urn:oasis:names:tc:opendocument:xmlns:chart:1.0",
+    "of": "urn:oasis:names:tc:opendocument:xmlns:of:1.2",
     "math": "http://www.w3.org/1998/Math/MathML",
     "loext": "urn:org:documentfoundation:names:experimental:office:xmlns:loext:1.0",
 }
-NAMESPACES = " ".join(f'xmlns:{prefix}="{space}"' for prefix, space in _SPACES.items())
+"""Addresses of the namespaces of OpenDocument, by their usual prefixes."""
+
+NAMESPACES = " ".join(f'xmlns:{prefix}="{space}"' for prefix, space in SPACES.items())
 _STYLES = """
 <style:style style:name="Hidden" style:family="text"><style:text-properties text:display="none"/></style:style>
 <style:style style:name="Bold" style:family="text"><style:text-properties fo:font-weight="bold"/></style:style>

@@ -20,6 +20,7 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import BaseDocTemplate, Frame, PageTemplate, Paragraph, SimpleDocTemplate, Table
 
 from document_features.case import Case, Feature, convert_with_libreoffice, save
+from document_features.flat_text import NAMESPACES
 
 CHROMIUM_TIMEOUT_S = 60.0
 
@@ -923,19 +924,6 @@ def lay_out() -> Iterator[tuple[Feature, bytes]]:
 
 
 # --- LibreOffice ------------------------------------------------------------------------------------------------------
-
-NAMESPACES = " ".join(
-    f'xmlns:{prefix}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
-    for prefix, name in (
-        ("office", "office"),
-        ("style", "style"),
-        ("text", "text"),
-        ("table", "table"),
-        ("draw", "drawing"),
-        ("fo", "xsl-fo-compatible"),
-        ("svg", "svg-compatible"),
-    )
-)
 
 
 def fodt(body: str, styles: str = "", page: str = "", header_and_footer: str = "") -> str:

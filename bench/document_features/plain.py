@@ -60,7 +60,7 @@ _LINDAU, _OSTEND = ("Lindau", "thalers", "nine"), ("Ostend", "crowns", "eleven")
 
 
 def _table(name: str, *cells: str, hidden: tuple[str, ...] = ()) -> Feature:
-    """A feature in the row of Ystad, which stands below Lindau and above Ostend."""
+    """A feature in the row of Ystad, between the rows of Lindau and Ostend."""
     return Feature(
         name,
         (*_HEADER, *_LINDAU, "Ystad", *cells, *_OSTEND),
@@ -70,7 +70,7 @@ def _table(name: str, *cells: str, hidden: tuple[str, ...] = ()) -> Feature:
 
 
 def _source(*row: str, delimiter: str = ",", end: str = "\n") -> str:
-    """Return a table in which Ystad stands between Lindau and Ostend."""
+    """Return a table with rows of Lindau, Ystad and Ostend."""
     return "".join(delimiter.join(cells) + end for cells in (_HEADER, _LINDAU, ("Ystad", *row), _OSTEND))
 
 

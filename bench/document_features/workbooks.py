@@ -30,6 +30,7 @@ from openpyxl.worksheet.datavalidation import DataValidation
 from openpyxl.worksheet.table import Table
 
 from document_features.case import Case, Feature, convert_with_libreoffice, save
+from document_features.flat_text import NAMESPACES, SPACES
 
 DAY = datetime.date(2024, 3, 15)
 MINUTES_OF_A_DAY = 1440
@@ -863,23 +864,6 @@ def xlsxwriter_cases(folder: Path) -> Iterator[Case]:
     yield save_book(after_table("inline strings"), write_with_xlsxwriter(options={"constant_memory": True}))
 
 
-NAMESPACES = {
-    "office": "urn:oasis:names:tc:opendocument:xmlns:office:1.0",
-    "style": "urn:oasis:names:tc:opendocument:xmlns:style:1.0",
-    "text": "urn:oasis:names:tc:opendocument:xmlns:text:1.0",
-    "table": "urn:oasis:names:tc:opendocument:xmlns:table:1.0",
-    "draw": "urn:oasis:names:tc:opendocument:xmlns:drawing:1.0",
-    "fo": "urn:oasis:names:tc:opendocument:xmlns:xsl-fo-compatible:1.0",
-    "number": "urn:oasis:names:tc:opendocument:xmlns:datastyle:1.0",
-    "svg": "urn:oasis:names:tc:opendocument:xmlns:svg-compatible:1.0",
-    "chart": "urn:oasis:names:tc:opendocument:xmlns:chart:1.0",
-    "form": "urn:oasis:names:tc:opendocument:xmlns:form:1.0",
-    "xlink": "http://www.w3.org/1999/xlink",
-    "dc": "http://purl.org/dc/elements/1.1/",
-    "of": "urn:oasis:names:tc:opendocument:xmlns:of:1.2",
-}
-
-
 def text_cell(text: str, attributes: str = "") -> str:
     paragraph = f"<text:p>{escape(text)}</text:p>"
     return f'<table:table-cell office:value-type="string" {attributes}>{paragraph}</table:table-cell>'
@@ -917,9 +901,8 @@ def spreadsheet(
 
     ``shapes`` lie over the first sheet, ``sheets`` follow it. ``before`` and ``after`` enclose all sheets.
     """
-    names = " ".join(f'xmlns:{prefix}="{address}"' for prefix, address in NAMESPACES.items())
     return (
-        f'<?xml version="1.0" encoding="UTF-8"?><office:document {names} office:version="1.2"'
+        f'<?xml version="1.0" encoding="UTF-8"?><office:document {NAMESPACES} office:version="1.2"'
         ' office:mimetype="application/vnd.oasis.opendocument.spreadsheet">'
         '<office:styles><number:number-style style:name="N0"><number:number number:min-integer-digits="1"/>'
         '</number:number-style><style:style style:name="Default" style:family="table-cell"'
@@ -1409,7 +1392,7 @@ def to_element(node: ElementTree.Element) -> element.Element:
 def write_with_odfpy(source: str) -> bytes:
     document = opendocument.OpenDocumentSpreadsheet()
     root = ElementTree.fromstring(source)
-    office = "{" + NAMESPACES["office"] + "}"
+    office = "{" + SPACES["office"] + "}"
     for tag, parent in (
         ("styles", document.styles),
         ("automatic-styles", document.automaticstyles),
