@@ -54,6 +54,14 @@ def open_checked(file: BinaryIO, kind: str, needs: str, modern: str) -> zipfile.
     return archive
 
 
+def optional_tree(archive: zipfile.ZipFile, name: str, kind: str) -> etree._Element | None:
+    """Parse an XML member as `tree` does, or return ``None`` if it is missing or damaged."""
+    try:
+        return tree(archive, name, kind)
+    except Unreadable:
+        return None
+
+
 def tree(archive: zipfile.ZipFile, name: str, kind: str) -> etree._Element:
     """Parse an XML member without resolving entities and without network access."""
     try:

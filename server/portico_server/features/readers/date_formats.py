@@ -6,12 +6,13 @@ Dates in other formats read better in ISO format, because the order of their num
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
 from portico_server.core.dataclass import dataclass
+from portico_server.features.readers.list_numbers import chinese
 
 _DAY_ZERO: Final = datetime(1899, 12, 30)
 """The day with the number 0 in spreadsheets."""
@@ -25,13 +26,14 @@ _TOKEN = re.compile(
     r"(?P<part>y{2,4}|m{1,5}|d{1,4}|a{3,4}|h{1,2}|s{1,2}|am/pm|a/p)|(?P<end>;)|(?P<literal>.)",
     re.IGNORECASE | re.DOTALL,
 )
+_HALF_DAYS = re.compile(r"am/pm|a/p", re.IGNORECASE)
 _IS_WEEKDAY = re.compile(r"(?:a{3,4}|d{3,4})(?:;@)?", re.IGNORECASE)
 _HAS_NAMES = re.compile(r"mmm|ddd|aaa|[年月日]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """Names of months and weekdays, from January and Monday, and the length of the short forms."""
+    """Names of months from January and of weekdays from Monday, and their short forms."""
 
     months: Sequence[str]
     weekdays: Sequence[str]
@@ -39,120 +41,132 @@ class _Names:
     short_weekdays: Sequence[str]
 
 
-def _names(months: str, weekdays: str, month_length: int, weekday_length: int) -> _Names:
-    month_names, weekday_names = months.split(), weekdays.split()
-    return _Names(
-        month_names,
-        weekday_names,
-        [name[:month_length] for name in month_names],
-        [name[-1:] if weekday_length < 0 else name[:weekday_length] for name in weekday_names],
-    )
-
-
-_ENGLISH: Final = _names(
-    "January February March April May June July August September October November December",
-    "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
-    3,
-    3,
-)
-_CHINESE: Final = _names(
-    "一月 二月 三月 四月 五月 六月 七月 八月 九月 十月 十一月 十二月",
-    "星期一 星期二 星期三 星期四 星期五 星期六 星期日",
-    3,
-    -1,
+_ENGLISH_MONTHS: Final = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_ENGLISH_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_GERMAN_MONTHS: Final = (
+    "Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November",
+    "Dezember",
+)  # fmt: skip
+_GERMAN_DAYS: Final = (
+    "Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag", "Samstag", "Sonntag",
+)  # fmt: skip
+_CHINESE_MONTHS: Final = tuple(f"{chinese(number)}月" for number in range(1, 13))
+_CHINESE_DAYS: Final = tuple(f"星期{digit}" for digit in "一二三四五六日")
+_ENGLISH: Final = _Names(
+    _ENGLISH_MONTHS,
+    _ENGLISH_DAYS,
+    [month[:3] for month in _ENGLISH_MONTHS],
+    [day[:3] for day in _ENGLISH_DAYS],
 )
 _LANGUAGES: Final[Mapping[int, _Names]] = {
-    0x09: _ENGLISH,
-    0x04: _CHINESE,
-    0x07: _names(
-        "Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
-        "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag",
-        3,
-        2,
+    0x04: _Names(_CHINESE_MONTHS, _CHINESE_DAYS, _CHINESE_MONTHS, [day[-1] for day in _CHINESE_DAYS]),
+    0x07: _Names(
+        _GERMAN_MONTHS,
+        _GERMAN_DAYS,
+        [month[:3] for month in _GERMAN_MONTHS],
+        [day[:2] for day in _GERMAN_DAYS],
     ),
+    0x09: _ENGLISH,
 }
 """Names by the primary language of a code of Windows, its lower ten bits."""
 
 
+@dataclass(frozen=True, slots=True)
+class _DateFormat:
+    """The kinds and texts of the pieces of a format, and its names. It may show the number of a day as a weekday."""
+
+    pieces: Sequence[tuple[str, str]]
+    names: _Names
+    is_weekday: bool
+
+
 def format_date(cell: object, number_format: str) -> str | None:
     """Return a date, or the number of a day, in a format with names; ``None`` for other formats and languages."""
-    if _HAS_NAMES.search(number_format) is None:
+    form = _date_format(number_format)
+    if form is None:
         return None
-    if isinstance(cell, int | float) and not isinstance(cell, bool):
-        is_weekday = _IS_WEEKDAY.fullmatch(_LANGUAGE.sub("", number_format)) is not None
-        cell = _DAY_ZERO + timedelta(days=cell) if is_weekday and 0 < cell <= MAX_DAY else cell
+    if (
+        isinstance(cell, int | float)
+        and not isinstance(cell, bool)
+        and form.is_weekday
+        and 0 < cell <= MAX_DAY
+    ):
+        cell = _DAY_ZERO + timedelta(days=cell)
     if not isinstance(cell, date):
+        return None
+    moment = cell if isinstance(cell, datetime) else datetime(cell.year, cell.month, cell.day)
+    parts = _parts(moment, form.names)
+    shown_text = "".join(parts.get(text, text) if kind == "part" else text for kind, text in form.pieces)
+    return " ".join(shown_text.split())
+
+
+@lru_cache(maxsize=256)
+def _date_format(number_format: str) -> _DateFormat | None:
+    if _HAS_NAMES.search(number_format) is None:
         return None
     code = _LANGUAGE.search(number_format)
     names = _ENGLISH if code is None else _LANGUAGES.get(int(code["code"], 16) & 0x3FF)
     if names is None:
         return None
-    moment = cell if isinstance(cell, datetime) else datetime(cell.year, cell.month, cell.day)
-    pieces = (_written(piece, moment, names) for piece in _pieces(number_format))
-    return " ".join("".join(pieces).split())
+    is_weekday = _IS_WEEKDAY.fullmatch(_LANGUAGE.sub("", number_format)) is not None
+    return _DateFormat(_pieces(number_format), names, is_weekday)
 
 
-@lru_cache(maxsize=256)
 def _pieces(number_format: str) -> Sequence[tuple[str, str]]:
-    """Return the kinds and texts of the pieces of a format. ``n`` are minutes, which a format writes like months."""
+    """Return the kinds and texts of the pieces of a format. ``n`` are minutes, which a format writes like months: they
+    follow hours or precede seconds. ``i`` are hours of half a day.
+    """
     pieces: list[tuple[str, str]] = []
-    has_half_days = re.search("am/pm|a/p", number_format, re.IGNORECASE) is not None
+    part_places: list[int] = []
+    has_half_days = _HALF_DAYS.search(number_format) is not None
     for match in _TOKEN.finditer(number_format):
         if match.lastgroup == "end":
             break
-        text = match["part"].lower() if match["part"] else ""
-        if text[:1] == "m" and len(text) < 3 and _clock_before(pieces):
-            text = text.replace("m", "n")
-        elif text[:1] == "s":
-            pieces = [
-                (kind, "n" * len(part))
-                if kind == "part" and index == _last_part(pieces) and part in ("m", "mm")
-                else (kind, part)
-                for index, (kind, part) in enumerate(pieces)
-            ]
-        elif text[:1] == "h" and has_half_days:
-            text = text.replace("h", "i")
-        if text:
-            pieces.append(("part", text))
-        elif match.lastgroup is not None:
-            pieces.append(("text", match[match.lastgroup]))
-        elif match[0][0] == "_":
-            pieces.append(("text", " "))
+        if match.lastgroup != "part":
+            pieces.append(("text", match[match.lastgroup] if match.lastgroup else " " * (match[0][0] == "_")))
+            continue
+        text = match["part"].lower()
+        last_part = pieces[part_places[-1]][1] if part_places else ""
+        if text in ("m", "mm") and last_part[:1] in ("h", "i"):
+            text = "n" * len(text)
+        elif text[0] == "s" and last_part in ("m", "mm"):
+            pieces[part_places[-1]] = ("part", "n" * len(last_part))
+        elif text[0] == "h" and has_half_days:
+            text = "i" * len(text)
+        part_places.append(len(pieces))
+        pieces.append(("part", text))
     return pieces
 
 
-def _last_part(pieces: Sequence[tuple[str, str]]) -> int:
-    return max((index for index, (kind, _) in enumerate(pieces) if kind == "part"), default=-1)
-
-
-def _clock_before(pieces: Sequence[tuple[str, str]]) -> bool:
-    last = _last_part(pieces)
-    return last >= 0 and pieces[last][1][0] in "hi"
-
-
-def _written(piece: tuple[str, str], moment: datetime, names: _Names) -> str:
-    kind, text = piece
-    if kind == "text":
-        return text
-    return dict(_parts(moment, names)).get(text, text)
-
-
-def _parts(moment: datetime, names: _Names) -> Iterator[tuple[str, str]]:
-    yield from (
-        ("yyyy", f"{moment.year:04}"),
-        ("yyy", f"{moment.year:04}"),
-        ("yy", f"{moment.year % 100:02}"),
-    )
-    yield from (("mmmm", names.months[moment.month - 1]), ("mmm", names.short_months[moment.month - 1]))
-    yield "mmmmm", names.months[moment.month - 1][:1]
-    weekday = names.weekdays[moment.weekday()]
-    short_weekday = names.short_weekdays[moment.weekday()]
-    yield from (("dddd", weekday), ("ddd", short_weekday))
-    chinese_weekday = _CHINESE.weekdays[moment.weekday()]
-    yield from (("aaaa", chinese_weekday), ("aaa", chinese_weekday[-1:]))
-    numbers = {"m": moment.month, "d": moment.day, "h": moment.hour, "n": moment.minute, "s": moment.second}
-    numbers["i"] = (moment.hour + 11) % 12 + 1
-    for letter, number in numbers.items():
-        yield from ((letter, str(number)), (2 * letter, f"{number:02}"))
+def _parts(moment: datetime, names: _Names) -> Mapping[str, str]:
+    """Return the texts of the parts of a format."""
+    month, weekday = moment.month - 1, moment.weekday()
     half_day = "AM" if moment.hour < 12 else "PM"
-    yield from (("am/pm", half_day), ("a/p", half_day[:1]))
+    parts = {
+        "yyyy": f"{moment.year:04}",
+        "yyy": f"{moment.year:04}",
+        "yy": f"{moment.year % 100:02}",
+        "mmmm": names.months[month],
+        "mmm": names.short_months[month],
+        "mmmmm": names.months[month][0],
+        "dddd": names.weekdays[weekday],
+        "ddd": names.short_weekdays[weekday],
+        "aaaa": _CHINESE_DAYS[weekday],
+        "aaa": _CHINESE_DAYS[weekday][-1],
+        "am/pm": half_day,
+        "a/p": half_day[0],
+    }
+    numbers = {
+        "m": moment.month,
+        "d": moment.day,
+        "h": moment.hour,
+        "i": (moment.hour + 11) % 12 + 1,
+        "n": moment.minute,
+        "s": moment.second,
+    }
+    for letter, number in numbers.items():
+        parts |= {letter: str(number), 2 * letter: f"{number:02}"}
+    return parts

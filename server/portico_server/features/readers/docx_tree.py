@@ -21,6 +21,7 @@ from portico_server.features.readers.office_graphics import (
     REFERENCES,
     description_line,
     graphic_lines,
+    remove_fallbacks,
 )
 from portico_server.features.readers.section import without_page_numbers
 
@@ -57,9 +58,8 @@ def show_all_text(root: Any, relations: Mapping[str, _Relationship]) -> int:
     Return the number of pictures without a description.
     """
     _remove_unseen(root)
+    remove_fallbacks(root)
     for node in list(root.iter(ALTERNATIVES)):
-        for fallback in list(node)[1:]:
-            node.remove(fallback)
         for choice in list(node):
             _dissolve(choice)
         _dissolve(node)

@@ -104,13 +104,12 @@ class _Sections:
         if tag == "math" and (source := node.findtext(".//annotation")):
             self._insert(source)  # in TeX, which is readable as a line, unlike the texts of the elements
             return True
+        style = node.get("style")
+        if node.get("hidden") is not None or (style is not None and _UNSEEN_STYLE.search(style) is not None):
+            return True
         if tag in ("select", "svg"):
             self._insert(" ".join(_chosen_options(node) if tag == "select" else _drawing_texts(node)))
-            return True
-        if tag in HIDDEN_TAGS or tag == "rp" or node.get("hidden") is not None:
-            return True
-        style = node.get("style")
-        return style is not None and _UNSEEN_STYLE.search(style) is not None
+        return tag in HIDDEN_TAGS or tag == "rp"
 
     def opens(self, tag: str, node: Any) -> None:
         if tag in _HEADINGS:

@@ -24,6 +24,13 @@ MAX_POINTS: Final = 1_000
 _FILE_NAME = re.compile(r"\.(?:png|jpe?g|gif|bmp|tiff?|emf|wmf|svg)$", re.IGNORECASE)
 
 
+def remove_fallbacks(root: Any) -> None:
+    """Remove the forms of drawings for older programs."""
+    for node in list(root.iter(ALTERNATIVES)):
+        for fallback in list(node)[1:]:
+            node.remove(fallback)
+
+
 def description_line(text: str | None) -> str:
     """Return what an author wrote about a picture for those who do not see it; "" if it is only the name of a file."""
     line = " ".join((text or "").split())

@@ -10,9 +10,9 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.words import whole_number
-from portico_server.features.chunkers.document import Unreadable
-from portico_server.features.readers.container import tree
+from portico_server.features.readers.container import optional_tree, tree
 from portico_server.features.readers.formulas import MATHML, mathml_text
 from portico_server.features.readers.list_numbers import ODF_NUMBERS
 from portico_server.features.readers.office_graphics import description_line
@@ -45,9 +45,6 @@ _SKIPPED_ELEMENTS: Final = {
 }
 """Elements whose content is not part of the text, or is read with the element around them."""
 
-_FOLLOWERS: Final = {f"{TEXT}note", f"{OFFICE}annotation"}
-"""Elements in a paragraph, besides drawings, whose lines follow the paragraph."""
-
 _FAMILIES: Final = {f"{TEXT}span": "text", f"{TEXT}p": "paragraph", f"{TEXT}h": "paragraph"}
 """Elements whose text their style may hide, and the family of this style."""
 
@@ -64,6 +61,21 @@ MAX_OBJECTS: Final = 1_000
 
 Line = tuple[int, str]
 """A line and its heading level, or 0 if the line is not a heading."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Follower:
+    """An element whose lines follow its paragraph: a drawing with the object in it, or a note with its label."""
+
+    element: Any
+    embedded: Any = None
+    label: str = ""
+
+    @property
+    def formula(self) -> str:
+        """The text of the drawing if it is a formula, otherwise empty."""
+        is_formula = self.embedded is not None and self.embedded.tag == f"{MATHML}math"
+        return mathml_text(self.embedded).strip() if is_formula else ""
 
 
 class ContentReader:
@@ -110,7 +122,7 @@ class ContentReader:
         elif item.tag == f"{TEXT}list":
             yield from self._list(item, "", 1)
         elif item.tag.startswith(DRAW):
-            yield from self._drawing(item, "")
+            yield from self._drawing(_Follower(item, self._object(item)), "")
         else:
             yield from self.lines(item)
 
@@ -169,66 +181,59 @@ class ContentReader:
 
     def _paragraph(self, node: Any) -> tuple[str, list[Line]]:
         """Return the text of a paragraph, and the lines that follow it."""
-        followers: list[Any] = []
+        followers: list[_Follower] = []
         text = "".join(self._pieces(node, followers)).strip()
         lines: list[Line] = []
-        for item in followers:
-            lines += self._drawing(item, text) if item.tag.startswith(DRAW) else self._note(item)
+        for follower in followers:
+            lines += self._note(follower) if follower.label else self._drawing(follower, text)
         return text, lines
 
-    def _pieces(self, node: Any, followers: list[Any]) -> Iterator[str]:
+    def _pieces(self, node: Any, followers: list[_Follower]) -> Iterator[str]:
         yield _flat(node.text)
         for item in node.iterchildren():
             if isinstance(item.tag, str):
                 yield from self._piece(item, followers)
             yield _flat(item.tail)
 
-    def _piece(self, item: Any, followers: list[Any]) -> Iterator[str]:
+    def _piece(self, item: Any, followers: list[_Follower]) -> Iterator[str]:
         if item.tag == f"{TEXT}s":
             yield " " * min(whole_number(item.get(f"{TEXT}c", "1")) or 1, MAX_SPACES)
         elif item.tag in (f"{TEXT}tab", f"{TEXT}line-break"):
             yield "\t" if item.tag.endswith("tab") else "\n"
         elif item.tag == f"{TEXT}note":
             self._note_count += 1
-            item.set(f"{TEXT}label", str(self._note_count))
-            followers.append(item)
-            yield f"[{self._note_count}]"
-        elif item.tag in _FOLLOWERS:
-            followers.append(item)
+            followers.append(_Follower(item, label=f"[{self._note_count}]"))
+            yield followers[-1].label
+        elif item.tag == f"{OFFICE}annotation":
+            followers.append(_Follower(item, label="Comment:"))
         elif item.tag.startswith(DRAW) and item.tag != f"{DRAW}a":
-            formula = self._formula(item)
-            if formula:
-                yield formula
+            follower = _Follower(item, self._object(item))
+            if follower.formula:
+                yield follower.formula
             else:
-                followers.append(item)
+                followers.append(follower)
         elif item.tag not in _SKIPPED_ELEMENTS and not self._is_hidden(item):
             yield from self._pieces(item, followers)
             if item.tag == f"{TEXT}ruby":
                 reading = "".join(item.itertext(f"{TEXT}ruby-text")).strip()
                 yield f"({reading})" if reading else ""
 
-    def _note(self, item: Any) -> Iterator[Line]:
+    def _note(self, note: _Follower) -> Iterator[Line]:
         """Yield the line of a note or a comment."""
-        text = " ".join(line for _, line in self.lines(item) if line)
+        text = " ".join(line for _, line in self.lines(note.element) if line)
         if text:
-            label = "Comment:" if item.tag == f"{OFFICE}annotation" else f"[{item.get(f'{TEXT}label')}]"
-            yield 0, f"{label} {text}"
+            yield 0, f"{note.label} {text}"
 
-    def _drawing(self, item: Any, paragraph: str) -> Iterator[Line]:
+    def _drawing(self, drawing: _Follower, paragraph: str) -> Iterator[Line]:
         """Yield the lines in a frame or a shape, and its description unless these lines or ``paragraph`` repeat it."""
-        formula = self._formula(item)
-        lines = [(0, formula)] if formula else list(self.lines(item))
-        chart = None if formula else self._object(item)
-        if chart is not None:
-            lines += self.lines(chart)
+        element = drawing.element
+        lines = [(0, drawing.formula)] if drawing.formula else list(self.lines(element))
+        if drawing.embedded is not None and not drawing.formula:
+            lines += self.lines(drawing.embedded)
         yield from lines
-        words = description_line(item.findtext(f"{_SVG}desc") or item.findtext(f"{_SVG}title"))
+        words = description_line(element.findtext(f"{_SVG}desc") or element.findtext(f"{_SVG}title"))
         if words and words not in (paragraph, *(line for _, line in lines)):
             yield 0, words
-
-    def _formula(self, frame: Any) -> str:
-        content = self._object(frame)
-        return "" if content is None or content.tag != f"{MATHML}math" else mathml_text(content).strip()
 
     def _object(self, frame: Any) -> Any:
         """Return the tree of a formula or a chart in a frame, or ``None``. It is in the element or a member."""
@@ -242,10 +247,7 @@ class ContentReader:
         if not name or member not in self._archive.NameToInfo or self._object_count == MAX_OBJECTS:
             return None
         self._object_count += 1
-        try:
-            return tree(self._archive, member, DOCUMENT_KIND)
-        except Unreadable:
-            return None
+        return optional_tree(self._archive, member, DOCUMENT_KIND)
 
 
 class _ListLevel:

@@ -37,7 +37,11 @@ def seen_lines(page: pdfium.PdfPage, lines: Iterable[TextLine], quarters: int) -
     scale = min(1.0, MAX_PICTURE_DOTS / max(*page.get_size(), 1.0))
     bitmap = page.render(scale=scale, grayscale=True)
     try:
-        return [line for line in on_page if not line.is_faint or _stands_out(line.box, bitmap, page)]
+        dots = bytes(bitmap.buffer)
+        positions = bitmap.get_posconv(page)
+        return [
+            line for line in on_page if not line.is_faint or _stands_out(line.box, bitmap, dots, positions)
+        ]
     finally:
         bitmap.close()
 
@@ -76,11 +80,9 @@ def _visible_box(page: pdfium.PdfPage) -> TextBox:
     )
 
 
-def _stands_out(box: TextBox, bitmap: pdfium.PdfBitmap, page: pdfium.PdfPage) -> bool:
-    positions = bitmap.get_posconv(page)
+def _stands_out(box: TextBox, bitmap: pdfium.PdfBitmap, dots: bytes, positions: pdfium.PdfPosConv) -> bool:
     corners = (positions.to_bitmap(box.left, box.bottom), positions.to_bitmap(box.right, box.top))
     columns, rows = (sorted(ends) for ends in zip(*corners, strict=True))
-    dots = bytes(bitmap.buffer)
     first_column, last_column = max(columns[0], 0), min(columns[1], bitmap.width)
     starts = (row * bitmap.stride for row in range(max(rows[0], 0), min(rows[1], bitmap.height)))
     region = b"".join(dots[start + first_column : start + last_column] for start in starts)

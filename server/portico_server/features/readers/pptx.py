@@ -12,7 +12,7 @@ from typing import Any
 from portico_server.core.words import whole_number
 from portico_server.features.chunkers.document import NotRead, Part, PartWriter, SourceDocument, Unreadable
 from portico_server.features.readers import section as titles
-from portico_server.features.readers.container import open_checked, tree
+from portico_server.features.readers.container import open_checked, optional_tree, tree
 from portico_server.features.readers.formulas import MATH, formula_text
 from portico_server.features.readers.office_graphics import (
     ALTERNATIVES,
@@ -145,8 +145,9 @@ def _graphics(archive: zipfile.ZipFile, slide: Any, targets: Mapping[str, tuple[
     lines: list[str] = []
     for relation_id in dict.fromkeys(node.get(REFERENCES[node.tag], "") for node in slide.iter(*REFERENCES)):
         target = targets.get(relation_id, ("", ""))[1]
-        if target in archive.NameToInfo:
-            lines += graphic_lines(tree(archive, target, DOCUMENT_KIND))
+        graphic = optional_tree(archive, target, DOCUMENT_KIND)
+        if graphic is not None:
+            lines += graphic_lines(graphic)
     return lines
 
 

@@ -36,7 +36,7 @@ class SectionReader:
             self._path.append((level, title))
 
     def add(self, line: str, line_count: int = 1) -> None:
-        """Add a line, including its line break, which stands for ``line_count`` lines of the file."""
+        """Add a line, including its line break, written in ``line_count`` lines of the file."""
         self._lines.append(line)
         self._line_count += line_count
         self.length += len(line)
@@ -79,7 +79,7 @@ _PAGE_NUMBER = re.compile(r"\b(?:pages?|seite|p|of|von|sur|de)\b|[第页頁共]"
 
 
 def without_page_numbers(lines: Iterable[str]) -> list[str]:
-    """Return the distinct lines of headers and footers of pages, without those that only number the pages."""
+    """Return the distinct lines of headers and footers of pages, except for page numbers."""
     return [line for line in dict.fromkeys(lines) if any(map(str.isalpha, _PAGE_NUMBER.sub("", line)))]
 
 

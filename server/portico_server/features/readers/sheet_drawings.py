@@ -8,13 +8,12 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from portico_server.features.chunkers.document import Unreadable
-from portico_server.features.readers.container import tree
+from portico_server.features.readers.container import optional_tree
 from portico_server.features.readers.office_graphics import (
-    ALTERNATIVES,
     REFERENCES,
     description_line,
     graphic_lines,
+    remove_fallbacks,
 )
 from portico_server.features.readers.opendocument_text import DRAW
 
@@ -42,12 +41,10 @@ def drawing_lines(
 
     ``related_parts`` are the parts that it refers to, each with its relationship id.
     """
-    drawing = _part_tree(archive, name)
+    drawing = optional_tree(archive, name, DOCUMENT_KIND)
     if drawing is None:
         return
-    for node in list(drawing.iter(ALTERNATIVES)):
-        for fallback in list(node)[1:]:
-            node.remove(fallback)
+    remove_fallbacks(drawing)
     parts = dict(related_parts)
     for anchor in drawing:
         properties = anchor.find(f".//{_XDR}cNvPr")
@@ -58,17 +55,10 @@ def drawing_lines(
         for item in anchor.iter(f"{_XDR}cNvPr"):
             yield description_line(item.get("descr"))
         for item in anchor.iter(*REFERENCES):
-            graphic = _part_tree(archive, parts.get(item.get(REFERENCES[item.tag], ""), ""))
+            part = parts.get(item.get(REFERENCES[item.tag], ""), "")
+            graphic = optional_tree(archive, part, DOCUMENT_KIND)
             if graphic is not None:
                 yield from graphic_lines(graphic)
-
-
-def _part_tree(archive: zipfile.ZipFile, name: str) -> Any:
-    """Return the tree of a part, or ``None`` if it is missing or damaged, which costs nothing else."""
-    try:
-        return tree(archive, name, DOCUMENT_KIND)
-    except Unreadable:
-        return None
 
 
 def drawings_in(item: Any) -> Iterator[Any]:

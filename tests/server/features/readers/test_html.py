@@ -50,6 +50,10 @@ SEEN = {
     "an exponent": ("<p>40 m<sup>2</sup>, 10<sup>6</sup>, the 1<sup>st</sup></p>", "40 m2, 106, the 1st"),
     "a chosen option": ("<select><option>South<option selected>North</select>", "North"),
     "the first option": ("<select><option>South<option>North</select>", "South"),
+    "a hidden list and a hidden drawing": (
+        "<select hidden><option>South</select><svg style='display:none'><text>slack</text></svg><p>shown</p>",
+        "shown",
+    ),
     "text in a drawing": ("<svg><title>icon</title><text>slack <tspan>water</tspan></text></svg>", "slack water"),
 }  # fmt: skip
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+
 import pytest
 from tests.server.features.readers import office
 from tests.server.features.readers.reading import Reading
@@ -52,6 +55,21 @@ async def test_the_text_is_what_a_person_sees(read: Reading, kind: str) -> None:
     shapes, text = SEEN[kind]
     parts = await read("a.pptx", office.slides(("Harbour", "rules", ""), shapes=shapes))
     assert "\n".join(part.text for part in parts) == f"Harbour\nrules\n{text}"
+
+
+async def test_a_damaged_chart_costs_no_slide(read: Reading) -> None:
+    space = "http://schemas.openxmlformats.org/drawingml/2006/chart"
+    relations = "http://schemas.openxmlformats.org/package/2006/relationships"
+    office_relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    chart = f'<c:chart xmlns:c="{space}" xmlns:r="{office_relations}" r:id="rId1"/>'
+    with zipfile.ZipFile(io.BytesIO(office.slides(("Harbour", "rules", ""), shapes=chart))) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["ppt/slides/_rels/slide1.xml.rels"] = (
+        f'<Relationships xmlns="{relations}"><Relationship Id="rId1" Type="x/chart" Target="../charts/c.xml"/>'
+        "</Relationships>"
+    ).encode()
+    [part] = await read("a.pptx", office.zipped({**members, "ppt/charts/c.xml": b"<damaged"}))
+    assert part.text == "Harbour\nrules"
 
 
 async def test_a_footer_of_all_slides_is_read_once(read: Reading) -> None:
