@@ -16,8 +16,9 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.stopwords import CHINESE_STOPWORDS, ENGLISH_STOPWORDS
 from portico_server.core.word_forms import english_stems, jieba, simplify
 from portico_server.core.words import CJK_RUN, HAN_RUN, bigrams, compounds
+from portico_server.features.readers.value_terms import value_terms
 
-ANALYSER_VERSION = 3
+ANALYSER_VERSION = 4
 """Version of the analyser. Increased whenever a text can produce different terms or the index has different fields.
 Indexes of other versions are rebuilt.
 """
@@ -29,9 +30,9 @@ MAX_QUESTION_TERMS = 1_024
 """Maximum number of different terms of a question that are searched; further terms are ignored."""
 
 _WORD = re.compile(r"[^\W_]+")
-_MARKS = "\uff0c\uff1a\uff1b\uff01\uff1f\uff08\uff09\u2026"
-"""Full-width comma, colon, semicolon, exclamation mark, question mark and parentheses, and the ellipsis. NFKC changes
-these characters, but none is part of a word.
+_MARKS = {"\uff0c": ","} | dict.fromkeys("\uff1a\uff1b\uff01\uff1f\uff08\uff09\u2026", " ")
+"""Replacements for the full-width comma, colon, semicolon, exclamation mark, question mark and parentheses, and the
+ellipsis. NFKC changes these characters, but none is part of a word. A comma can be part of a number.
 """
 
 
@@ -79,7 +80,11 @@ def _split(text: str) -> tuple[list[str], list[str], list[str]]:
     folded_text = _fold(text)
     runs = CJK_RUN.findall(folded_text)
     if not runs:
-        return [word[:MAX_TERM_CHARS] for word in _WORD.findall(folded_text)], [], []
+        return (
+            [*(word[:MAX_TERM_CHARS] for word in _WORD.findall(folded_text)), *value_terms(folded_text)],
+            [],
+            [],
+        )
     plain = _WORD.findall(CJK_RUN.sub(" ", folded_text))
     chinese: list[str] = []
     # All runs are converted in one call, because calling native code takes longer than converting a run.
@@ -90,18 +95,18 @@ def _split(text: str) -> tuple[list[str], list[str], list[str]]:
         # jieba receives only runs of Chinese, because it would keep "il-10" and "full-term" as whole words.
         chinese = [word for word in jieba().cut("\n".join(HAN_RUN.findall(joined_runs))) if word != "\n"]
     grams = [gram for run in runs for gram in bigrams(run)]
-    return [word[:MAX_TERM_CHARS] for word in plain], chinese, grams
+    return [*(word[:MAX_TERM_CHARS] for word in plain), *value_terms(folded_text)], chinese, grams
 
 
 def _fold(text: str) -> str:
     """Return ``text`` in lower case and compatibility form.
 
     In a Chinese text, usually only the punctuation is not in compatibility form. Because punctuation ends words in any
-    form, it is replaced by spaces. The rest is then usually recognized as normalized, which is several times faster
+    form, it is replaced first. The rest is then usually recognized as normalized, which is several times faster
     than normalizing it.
     """
-    for mark in _MARKS:
-        text = text.replace(mark, " ")
+    for mark, replacement in _MARKS.items():
+        text = text.replace(mark, replacement)
     if not unicodedata.is_normalized("NFKC", text):
         text = unicodedata.normalize("NFKC", text)
     return text.lower()

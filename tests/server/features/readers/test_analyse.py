@@ -46,6 +46,49 @@ def test_a_text_is_not_found_by_a_question_about_something_else(text: str, asked
     assert not found_by(text, asked)
 
 
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("1,234.50", "1234.5"),
+        ("1.234,50 €", "1,234.50"),
+        ("1234.50", "1.234,5"),
+        ("1'234.50 CHF", "1234.5"),
+        ("1,234,567", "1234567"),
+        ("37,5 %", "37.5%"),
+        ("37.50", "37,5"),
+        ("１２３４．５", "1,234.5"),
+        ("共１，２３４．５０元", "1234.5"),
+        ("共1,234.50元", "1234.5"),
+        ("2026-03-15", "15.03.2026"),
+        ("15 March 2026", "March 15th, 2026"),
+        ("15. März 2026", "2026/3/15"),
+        ("2026年3月15日", "2026-03-15"),
+        ("15. 3. 2026", "Mar. 15 2026"),
+        ("03/15/2026", "15/03/2026"),
+        ("15/03/2026", "2026-03-15"),
+    ],
+)
+def test_numbers_and_dates_are_found_in_each_form(text: str, question: str) -> None:
+    common_terms = {*analyse(text).words} & {*analyse_question(question).words}
+    assert any("." in term or "-" in term or len(term) > 4 for term in common_terms)
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("0,234", "234"),
+        ("192.168.1.10", "192168"),
+        ("1.2.3", "12.3"),
+        ("2026-13-15", "15.03.2026"),
+        ("v1,234", "1234"),
+        ("mark 15 2026", "15 March 2026"),
+    ],
+)
+def test_versions_and_addresses_are_no_numbers(text: str, question: str) -> None:
+    values = {term for term in analyse(text).words if "." in term or "-" in term or len(term) > 4}
+    assert not values & {*analyse_question(question).words}
+
+
 def test_chinese_becomes_words_and_bigrams_in_simplified_characters() -> None:
     terms = analyse("計算機")
     assert "计算机" in terms.words
