@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from dataclasses import field
+from itertools import chain, islice, pairwise
 from typing import Any, NamedTuple
 
 import python_calamine as calamine
@@ -29,7 +30,7 @@ from portico_server.features.readers.sheet_details import (
     letters,
     sheet_details,
 )
-from portico_server.features.readers.table_header import MAX_TITLE_ROWS, is_header
+from portico_server.features.readers.table_header import MAX_TITLE_ROWS, is_header, is_header_between
 from portico_server.features.readers.zip_size import check_zip_size
 
 MAX_CELLS = 5_000_000
@@ -58,6 +59,24 @@ class OpenSheet:
     def merged_ranges(self) -> Sequence[tuple[Cell, Cell]]:
         """The first and last cells of merged cells."""
         return self.content.merged_cell_ranges or self.details.merged_ranges or ()
+
+    def merges(self) -> Mapping[int, Sequence[tuple[range, int]]]:
+        """Return merged cells by their first row: their columns, counted from the first column with values, and last
+        row. In a damaged file, ranges can overlap: those beyond the number of cells of the sheet are left out.
+        """
+        area, merges = self.area, defaultdict[int, list[tuple[range, int]]](list)
+        remaining_cells = area.height * area.width
+        for (first_row, first_column), (last_row, last_column) in self.merged_ranges:
+            start = first_column - area.left_column
+            columns = range(start, min(last_column - area.left_column + 1, area.width))
+            if first_row < area.top or start < 0 or not columns:
+                continue
+            height = min(last_row, area.top + area.height - 1) - first_row + 1
+            remaining_cells -= len(columns) * max(1, height)
+            if remaining_cells < 0:
+                break
+            merges[first_row].append((columns, last_row))
+        return merges
 
     def text(self, cell: Cell, value: object) -> str:
         """Return the text that a cell shows."""
@@ -170,6 +189,56 @@ def _sheets(
         yield OpenSheet(name, content, area, details_of(name, area))
 
 
+@dataclass(slots=True)
+class _RowGroup:
+    """Consecutive rows below their header and titles, which become a part. ``cells`` are the first and last column."""
+
+    writer: PartWriter
+    sheet: str
+    cells: tuple[str, str]
+    heading: tuple[str, ...] = ()
+    header: str = ""
+    lines: list[str] = field(default_factory=list)
+    first: int = 0
+    width: int = 0
+
+    def part(self, text: str, first: int, last: int) -> Part:
+        """Return a part with the text of rows, which are counted from 1."""
+        left_column, right = self.cells
+        cells = f"{left_column}{first}:{right}{last}"
+        return self.writer.part(text, row=first, sheet=self.sheet, cell=cells, heading=self.heading)
+
+    def begin_table(
+        self, titles: Iterable[tuple[int, str]], header: str, first: int, last: int
+    ) -> Iterator[Part]:
+        """Yield the titles of a table, with the numbers of their rows, and a header too long to be repeated."""
+        self.heading = ()
+        for row, title in titles:
+            yield self.part(title, row, row)
+            self.heading = (*self.heading, title)
+        self.header = header
+        if len(header) > ROW_GROUP_CHARS:
+            yield self.part(header, first, last)
+            self.header = short_header(header)
+
+    def add(self, row: int, line: str) -> Iterator[Part]:
+        """Add a row. The rows of a group are consecutive, so the first row and their number determine its range."""
+        if row != self.first + len(self.lines) or self.width + len(line) > ROW_GROUP_CHARS:
+            yield from self.flush()
+        if not self.lines:
+            self.first = row
+        self.lines.append(line)
+        self.width += len(line)
+
+    def flush(self) -> Iterator[Part]:
+        """Yield the rows as a part."""
+        if self.lines:
+            yield self.part(
+                "\n".join([self.header, *self.lines]), self.first, self.first + len(self.lines) - 1
+            )
+        self.lines, self.width = [], 0
+
+
 def _groups(writer: PartWriter, sheet: OpenSheet, hidden: _HiddenCells) -> Iterator[Part]:
     rows = _shown_rows(sheet, hidden)
     begin = list(islice(rows, MAX_TITLE_ROWS + MAX_HEADER_ROWS + 1))
@@ -177,49 +246,42 @@ def _groups(writer: PartWriter, sheet: OpenSheet, hidden: _HiddenCells) -> Itera
     if head is None:
         return
     columns = [sheet.area.left_column + number for number in sheet.columns]
-    left_column, right = letters(columns[0]), letters(columns[-1])
-    heading: tuple[str, ...] = ()
-    group: list[str] = []
-    first = width = 0
-
-    def part(shown_text: str, first_row: int, last_row: int) -> Part:
-        cells = f"{left_column}{first_row}:{right}{last_row}"
-        return writer.part(shown_text, row=first_row, sheet=sheet.name, cell=cells, heading=heading)
-
-    def flush() -> Iterator[Part]:
-        if group:
-            yield part("\n".join([header, *group]), first, first + len(group) - 1)
-            group.clear()
-
-    for title in head.titles:
-        shown_title = next(filter(None, title.texts))
-        yield part(shown_title, title.number + 1, title.number + 1)
-        heading = (*heading, shown_title)
+    group = _RowGroup(writer, sheet.name, (letters(columns[0]), letters(columns[-1])))
+    titles = [(row.number + 1, next(filter(None, row.texts))) for row in head.titles]
     header = " | ".join(head.names)
-    has_groups = len(header) > ROW_GROUP_CHARS
-    if has_groups:
-        yield part(header, head.first + 1, head.last + 1)
-        header = short_header(header)
-    for number, _values, texts in chain((row for row in begin if row.number > head.last), rows):
-        line = " | ".join(texts)
-        is_empty = not line.strip(" |")
-        # The rows of a group are consecutive, so the first row and the number of rows determine the range.
-        if group and (is_empty or number + 1 != first + len(group) or width + len(line) > ROW_GROUP_CHARS):
-            yield from flush()
-            width = 0
-        if is_empty:
-            continue
-        if not group:
-            first, has_groups = number + 1, True
-        group.append(line)
-        width += len(line)
-    if not has_groups:
-        yield part(header, head.first + 1, head.last + 1)
-    yield from flush()
+    yield from group.begin_table(titles, header, head.first + 1, head.last + 1)
+    below = chain((row for row in begin if row.number > head.last), rows)
+    first_row: _ShownRow | None = None
+    is_behind_gap = False
+    for row, next_row in pairwise(chain(below, [_ShownRow(0, (), ())])):
+        line = " | ".join(row.texts)
+        if not line.strip(" |"):
+            yield from group.flush()
+            is_behind_gap = True
+        elif is_behind_gap and first_row and _begins_table(row, first_row, next_row):
+            titles = [(number, title.strip(" |")) for number, title in enumerate(group.lines, group.first)]
+            group.lines = []
+            yield from group.begin_table(titles, line, row.number + 1, row.number + 1)
+            first_row, is_behind_gap = next_row, False
+        else:
+            first_row = first_row or row
+            is_behind_gap = is_behind_gap and sum(map(bool, row.texts)) == 1  # perhaps a title
+            yield from group.add(row.number + 1, line)
+    if first_row is None and group.header == header:
+        yield group.part(header, head.first + 1, head.last + 1)
+    yield from group.flush()
+
+
+def _begins_table(row: _ShownRow, row_above: _ShownRow, row_below: _ShownRow) -> bool:
+    return row_below.number == row.number + 1 and is_header_between(
+        row_above.values, row.values, row_below.values
+    )
 
 
 def _shown_rows(sheet: OpenSheet, hidden: _HiddenCells) -> Iterator[_ShownRow]:
-    """Yield the rows that are not hidden. Each row of cells that are merged vertically has their text."""
+    """Yield the rows that are not hidden. Each row of cells that are merged vertically has their text, and no row has
+    the texts of the cells that they cover.
+    """
     top, left_column = sheet.area.top, sheet.area.left_column
     details, columns = sheet.details, sheet.columns
     hidden_columns = [
@@ -227,23 +289,18 @@ def _shown_rows(sheet: OpenSheet, hidden: _HiddenCells) -> Iterator[_ShownRow]:
     ]
     columns_with_values: set[int] = set()
     is_plain = not (details.styles or details.texts or details.formulas)
-    merged_from: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for (first_row, column), (last_row, _last_column) in sheet.merged_ranges:
-        if last_row > first_row:
-            merged_from[first_row].append((column - left_column, last_row))
-    repeated: dict[int, tuple[int, str]] = {}
+    merges = sheet.merges()
+    active_merges: list[tuple[range, int, str]] = []
     for number, values in enumerate(sheet.content.to_python(skip_empty_area=True), start=top):
         if is_plain:
             texts = [format_cell(value) for value in values]
         else:
             texts = [sheet.text((number, column), value) for column, value in enumerate(values, left_column)]
-        if repeated:
-            for column, (_last_row, merged_text) in repeated.items():
-                texts[column] = texts[column] or merged_text
-            repeated = {column: merge for column, merge in repeated.items() if merge[0] > number}
-        for column, last_row in merged_from.get(number, ()):
-            if 0 <= column < len(texts):
-                repeated[column] = last_row, texts[column]
+        if active_merges:
+            active_merges = [merge for merge in active_merges if merge[1] >= number]
+        active_merges += ((span, last_row, texts[span.start]) for span, last_row in merges.get(number, ()))
+        for span, _last_row, merged_text in active_merges:
+            texts[span.start : span.stop] = [merged_text, *[""] * (len(span) - 1)]
         if details.notes:
             texts = [
                 f"{shown_text} (note: {details.notes[number, column]})".lstrip()

@@ -109,6 +109,19 @@ def is_header(cells: Sequence[object]) -> bool:
     )
 
 
+def is_header_between(above: Sequence[object], cells: Sequence[object], below: Sequence[object]) -> bool:
+    """Return whether a row between two tables is the header of the second: it names each filled column of the row
+    below, and one of these columns has values in both tables.
+    """
+    names = [cell for cell in cells if not is_blank(cell)]
+    if len({*map(text_of, names)}) != len(names) or len(names) < 2 or not is_header(names):
+        return False
+    columns = [column for column in zip(above, cells, below, strict=True) if not is_blank(column[2])]
+    return not any(is_blank(name) for _upper, name, _lower in columns) and any(
+        is_value(upper) and is_value(lower) for upper, _name, lower in columns
+    )
+
+
 def _continues_header(header: Sequence[object], cells: Sequence[object], below: Sequence[Row]) -> bool:
     """Return whether a row belongs to the header above it: it has only names, where the rows below have values.
 
@@ -188,8 +201,8 @@ def _is_summary(cells: Sequence[object]) -> bool:
 
 
 def fill_merged(rows: list[list[object]], ranges: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> None:
-    """Repeat the text of merged cells in each of them. A number would be counted several times, so it is not
-    repeated.
+    """Repeat the text of merged cells in each of them, also in place of texts that they cover. A number would be
+    counted several times, so it is not repeated.
 
     ``ranges`` are (first, last) cells as (row, column), both from 0 as ``rows``.
     """
@@ -201,5 +214,5 @@ def fill_merged(rows: list[list[object]], ranges: Sequence[tuple[tuple[int, int]
             continue
         for row in range(top, min(bottom + 1, len(rows))):
             for column in range(first_column, min(last_column + 1, len(rows[row]))):
-                if is_blank(rows[row][column]):
+                if isinstance(rows[row][column], str) or is_blank(rows[row][column]):
                     rows[row][column] = cell

@@ -136,6 +136,33 @@ async def test_a_table_that_begins_in_the_middle_of_a_sheet_keeps_its_cells(read
 
 
 @pytest.mark.parametrize(
+    ("second_rows", "texts", "heading"),
+    [
+        ([["Pilot", "Trips"], ["Ada", 7]], ["Boat | Fee\nDinghy | 15", "Pilot | Trips\nAda | 7"], ()),
+        (
+            [["Pilots", None], ["Pilot", "Trips"], ["Ada", 7], [None, None], ["Ben", 8]],
+            ["Boat | Fee\nDinghy | 15", "Pilots", "Pilot | Trips\nAda | 7", "Pilot | Trips\nBen | 8"],
+            ("Pilots",),
+        ),
+        ([["Ferry", "free"], ["Raft", "-"]], ["Boat | Fee\nDinghy | 15", "Boat | Fee\nFerry | free\nRaft | -"], ()),
+        ([["Source", "Port"]], ["Boat | Fee\nDinghy | 15", "Boat | Fee\nSource | Port"], ()),
+        ([["Ferry", 90], ["Raft", 3]], ["Boat | Fee\nDinghy | 15", "Boat | Fee\nFerry | 90\nRaft | 3"], ()),
+    ],
+)  # fmt: skip
+async def test_a_second_table_of_a_sheet_has_its_own_header(
+    read: Reading,
+    second_rows: list[list[str | float | None]],
+    texts: list[str],
+    heading: tuple[str, ...],
+) -> None:
+    rows: list[list[str | float | None]] = [["Boat", "Fee"], ["Dinghy", 15], [None, None], *second_rows]
+    parts = await read("fees.xlsx", office.sheets({"S": rows}))
+    assert [part.text for part in parts] == texts
+    assert parts[-1].place.heading == heading
+    assert stand_in_one_text(parts)
+
+
+@pytest.mark.parametrize(
     ("number_format", "value", "shown_text"),
     [
         ("0.0%", 0.075, "7.5%"),
@@ -277,6 +304,23 @@ async def test_an_opendocument_sheet_reads_as_it_shows(read: Reading) -> None:
             "Boat | Fee | \nDinghy | 15 | 16\nFerry | 90 | 91",
         ),
         ([["15", None], ["Dinghy", 15]], ["A1:B1"], (), "15 | \nDinghy | 15"),
+        (
+            [
+                ["Boat", "Fee", "covered"],
+                ["Dinghy", 15, 16],
+                ["covered", 90, 91],
+                ["Ferry", "free", "covered"],
+            ],
+            ["B1:C1", "A2:A3", "B4:C4"],
+            (),
+            "Boat | Fee | \nDinghy | 15 | 16\nDinghy | 90 | 91\nFerry | free | ",
+        ),
+        (
+            [["Boat", "Fee"], ["Dinghy", 15], ["Ferry", 90]],
+            ["A2:B2", "A2:B3", "A2:B9"],
+            (),
+            "Boat | Fee\nDinghy | \nDinghy | ",
+        ),
     ],
 )
 async def test_merged_cells_name_all_their_rows_and_columns(
