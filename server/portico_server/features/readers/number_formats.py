@@ -38,6 +38,11 @@ BUILT_IN_FORMATS: Final = {
     11: "0.00E+00",
     12: "# ?/?",
     13: "# ??/??",
+    18: "h:mm AM/PM",
+    19: "h:mm:ss AM/PM",
+    20: "h:mm",
+    21: "h:mm:ss",
+    22: "m/d/yyyy h:mm",
     37: "#,##0_);(#,##0)",
     38: "#,##0_);(#,##0)",
     39: "#,##0.00_);(#,##0.00)",
@@ -48,6 +53,7 @@ BUILT_IN_FORMATS: Final = {
     44: '_("$"* #,##0.00_);_("$"* (#,##0.00);_("$"* "-"??_);_(@_)',
     45: "mm:ss",
     46: "[h]:mm:ss",
+    47: "mm:ss.0",
 }
 """Formats that a file names only by their number."""
 
@@ -58,6 +64,7 @@ _TOKEN = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _FRACTION = re.compile(r"(?:[0#?]+ )?[?#]+/(?:[?#]+|\d+)")
+_TENTHS = re.compile(r"s\]?\.(0{1,6})", re.IGNORECASE)
 _COLOURS = re.compile(r"(?:black|blue|cyan|green|magenta|red|white|yellow|color ?\d+)", re.IGNORECASE)
 
 
@@ -87,7 +94,7 @@ def format_cell(cell: object) -> str:
         case timedelta():
             return _elapsed(cell, _pieces("[h]:mm:ss" if cell.seconds % 60 else "[h]:mm")[0]) or ""
         case time() if cell.microsecond:
-            return cell.isoformat("milliseconds").rstrip("0")
+            return cell.isoformat("milliseconds").rstrip("0").rstrip(".")
         case date() | time():
             return str(cell)
         case _:
@@ -101,6 +108,8 @@ def format_number(cell: object, number_format: str) -> str | None:
     shown_date = format_date(cell, number_format)
     if shown_date is not None:
         return shown_date
+    if isinstance(cell, date | time):
+        return _with_tenths(cell, number_format)
     sections = _pieces(number_format)
     if isinstance(cell, timedelta):
         return _elapsed(cell, sections[0])
@@ -110,6 +119,23 @@ def format_number(cell: object, number_format: str) -> str | None:
         return _number(float(cell), sections)
     except InvalidOperation:
         return None  # more decimals than a number has
+
+
+def _with_tenths(cell: date | time, number_format: str) -> str | None:
+    """Return a time of the day in ISO format, rounded to the decimals of seconds that its format shows."""
+    moment = datetime.combine(date.min, cell) if isinstance(cell, time) else cell
+    if not isinstance(moment, datetime) or not moment.microsecond:
+        return None
+    tenths = _TENTHS.search(number_format)
+    decimals = len(tenths[1]) if tenths else 0
+    fraction = round(moment.microsecond, decimals - 6)
+    try:
+        moment = moment.replace(microsecond=0) + timedelta(microseconds=fraction)
+    except OverflowError:
+        return None  # the last second of the year 9999
+    shown_text = moment.isoformat(" ", "microseconds" if decimals else "seconds")
+    shown_text = shown_text[: len(shown_text) - 6 + decimals] if decimals else shown_text
+    return shown_text.partition(" ")[2] if isinstance(cell, time) else shown_text
 
 
 @lru_cache(maxsize=256)
@@ -224,16 +250,22 @@ def _fraction(number: Decimal, code: str) -> str:
 
 
 def _elapsed(value: timedelta, pieces: Sequence[_FormatPiece]) -> str | None:
-    """Return a duration in hours, minutes and seconds."""
-    seconds = abs(round(value.total_seconds()))
+    """Return a duration in hours, minutes and seconds, perhaps with decimals."""
     largest = next((piece.text[0].lower() for piece in pieces if piece.kind == "elapsed"), "")
     if not largest or not {piece.kind for piece in pieces} <= {"elapsed", "clock", "literal", "digits"}:
         return None
+    decimals = next(
+        (len(piece.text) - 1 for piece in pieces if piece.kind == "digits" and piece.text[0] == "."), 0
+    )
+    seconds, fraction = divmod(round(abs(value) / timedelta(seconds=1) * 10**decimals), 10**decimals)
     shown_text = "-" if value < timedelta() else ""
     for piece in pieces:
         unit = piece.text[0].lower() if piece.kind in ("elapsed", "clock") else ""
         count = {"h": seconds // 3600, "m": seconds // 60, "s": seconds}.get(unit, 0)
         if piece.kind == "clock":
             count %= 24 if unit == "h" else 60
-        shown_text += f"{count:0{len(piece.text)}d}" if unit else piece.text
+        if piece.kind == "digits" and decimals:
+            shown_text += f".{fraction:0{decimals}d}"
+        else:
+            shown_text += f"{count:0{len(piece.text)}d}" if unit else piece.text
     return " ".join(shown_text.split())

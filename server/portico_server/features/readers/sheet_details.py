@@ -43,6 +43,9 @@ MAX_CONTENT_BYTES = 256 * 1024 * 1024
 MAX_SHOWN_TEXTS = 1_000_000
 """Maximum number of cells of a sheet in an ods file whose texts are read."""
 
+MAX_DIGITS = 15
+"""Maximum number of digits that a spreadsheet shows of a number without a format."""
+
 MAX_ROWS = 2**20
 """Maximum number of rows of a sheet."""
 
@@ -62,6 +65,9 @@ _ERROR = re.compile(
 _STYLED = re.compile(rb'<(?:\w+:)?c\s([^<>]*?\bs="(\d{1,5})"[^<>]*)>')
 _HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row\s([^<>]*\bhidden="(?:1|true)"[^<>]*)>')
 _HIDDEN_COLUMNS = re.compile(rb'<(?:\w+:)?col\s([^<>]*\bhidden="(?:1|true)"[^<>]*)>')
+_DATES_OF_1904 = re.compile(rb'\bdate1904="(?:1|true)"')
+"""States that the days of a workbook are counted from the year 1904, where a number alone does not say its weekday."""
+
 _OUTLINE = re.compile(rb'\boutlineLevel="[1-7]"')
 _FILTER = re.compile(
     rb'<(?:\w+:)?autoFilter\s[^<>]*\bref="[A-Z]{1,3}(\d{1,7}):[A-Z]{1,3}(\d{1,7})"[^<>]*(?<!/)>'
@@ -175,7 +181,9 @@ def _cell_formats(archive: zipfile.ZipFile) -> Sequence[str]:
     if style_formats is None:
         return ("",)
     codes = [formats.get(item.get("numFmtId", ""), "") for item in style_formats.iter(f"{_MAIN}xf")]
-    return ["" if code in ("0", "General", "@") else code for code in codes] or ("",)
+    has_other_days = _DATES_OF_1904.search(archive.read("xl/workbook.xml")) is not None
+    plain_formats = ("0", "General", "@", *(code for code in codes if "aaa" in code and has_other_days))
+    return ["" if code in plain_formats else code for code in codes] or ("",)
 
 
 def _details(archive: zipfile.ZipFile, path: str, formats: Sequence[str], area: SheetArea) -> SheetDetails:
@@ -310,6 +318,8 @@ _DAYS = re.compile(r"-?PT(?:2[4-9]|[3-9][0-9]|[0-9]{3,})H")
 _CELL = f"{TABLE}table-cell"
 _COVERED = f"{TABLE}covered-table-cell"
 _STRING_VALUE = f"{OFFICE}string-value"
+_VALUE = f"{OFFICE}value"
+_PARAGRAPH = f"{TEXT}p"
 _NUMBER_TYPES = ("float", "percentage", "currency")
 
 
@@ -379,35 +389,62 @@ def _read_row(table: _OpenDocumentTable, item: Any, rows: range) -> None:
         first, column = column, column + 1
         if _COLUMNS_REPEATED in names:
             column = _repeated(cell, "columns", first, MAX_COLUMNS).stop
-        if not len(cell):
-            continue
-        if cell.tag == _COVERED:
-            table.texts[rows.start, first] = ""  # the merged cell covers the text
-        elif _is_number(cell) and (shown_text := _paragraphs(cell)):
+        shown_text = _shown_text(cell) if _VALUE_TYPE in names else ""
+        if shown_text and column - first == len(rows) == 1 and len(table.texts) < MAX_SHOWN_TEXTS:
+            table.texts[rows.start, first] = shown_text
+        elif shown_text:
             places = islice(product(rows, range(first, column)), MAX_SHOWN_TEXTS - len(table.texts))
-            for place in places:
-                table.texts[place] = shown_text
-        for note in cell.iterchildren(f"{OFFICE}annotation") if len(cell) > 1 else ():
-            table.notes[rows.start, first] = _paragraphs(note)
-        cell_drawings = list(drawings_in(cell)) if len(cell) > 1 else []
-        if cell_drawings and len(table.drawings) < MAX_DRAWINGS:
-            table.drawings.extend(map(deepcopy, cell_drawings))
-            table.texts[rows.start, first] = _paragraphs(cell)  # calamine also reads the texts of drawings
+            table.texts.update(dict.fromkeys(places, shown_text))
+        if len(cell) > 1 or (len(cell) and _VALUE_TYPE not in names):
+            _read_annotations(table, cell, (rows.start, first))
         if _ROWS_SPANNED in names or _COLUMNS_SPANNED in names:
             last_row = rows.start + _count(cell, _ROWS_SPANNED) - 1
             last_column = first + _count(cell, _COLUMNS_SPANNED) - 1
             table.merged_ranges.append(((rows.start, first), (last_row, last_column)))
 
 
-def _is_number(cell: Any) -> bool:
-    """Return whether a cell is a number, an error, or a time of a day or more.
+def _read_annotations(table: _OpenDocumentTable, cell: Any, place: Cell) -> None:
+    """Read the note and the drawings of a cell."""
+    for note in cell.iterchildren(f"{OFFICE}annotation"):
+        table.notes[place] = _paragraphs(note)
+    cell_drawings = list(drawings_in(cell))
+    if cell_drawings and len(table.drawings) < MAX_DRAWINGS:
+        table.drawings.extend(map(deepcopy, cell_drawings))
+        table.texts[place] = _paragraphs(cell)  # calamine also reads the texts of drawings
+
+
+def _shown_text(cell: Any) -> str:
+    """Return the text that a number, an error, or a time of a day or more shows; empty if its value says the same.
 
     calamine reads the text of an error as empty, and such a time as ``PT37H30M``.
     """
     kind = cell.get(_VALUE_TYPE)
     if kind == "string":
-        return bool(cell.get(_STRING_VALUE) == "")
-    return kind in _NUMBER_TYPES or (kind == "time" and _DAYS.match(cell.get(_TIME_VALUE, "")) is not None)
+        return _paragraphs(cell) if cell.get(_STRING_VALUE) == "" else ""
+    if kind == "time":
+        return _paragraphs(cell) if _DAYS.match(cell.get(_TIME_VALUE, "")) else ""
+    if kind == "date":
+        text = _paragraphs(cell)
+        return text if _is_name(text) else ""
+    if kind not in _NUMBER_TYPES:
+        return ""
+    text = _paragraphs(cell)
+    if text and (len(text) <= MAX_DIGITS or text != cell.get(_VALUE)):
+        return text
+    return _digits(cell.get(_VALUE, ""), kind)
+
+
+def _is_name(date_text: str) -> bool:
+    """Return whether a date is shown as the name of a weekday or a month, without a number."""
+    return "年" not in date_text and not any(map(str.isdigit, date_text))
+
+
+def _digits(number: str, kind: str) -> str:
+    """Return a number without a format as spreadsheets show it, with 15 digits; empty if it is not a number."""
+    try:
+        return f"{float(number) * 100:.15g}%" if kind == "percentage" else f"{float(number):.15g}"
+    except ValueError:
+        return ""
 
 
 def _is_hidden(item: Any) -> bool:
@@ -427,8 +464,9 @@ def _count(item: Any, name: str) -> int:
 
 def _paragraphs(cell: Any) -> str:
     """Return the paragraphs of a cell, without those of its note."""
-    if len(cell) == 1 and not len(cell[0]):
-        return " ".join((cell[0].text or "").split()) if cell[0].tag == f"{TEXT}p" else ""
+    lines = list(cell)
+    if len(lines) == 1 and not len(lines[0]):
+        return " ".join((lines[0].text or "").split()) if lines[0].tag == _PARAGRAPH else ""
     return " ".join(" ".join("".join(line.itertext()) for line in cell.iterchildren(f"{TEXT}p")).split())
 
 

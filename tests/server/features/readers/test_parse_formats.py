@@ -194,6 +194,17 @@ async def test_a_second_table_of_a_sheet_has_its_own_header(
         ('General" m"', -0.5, "-0.5 m"),
         ("yyyy-mm-dd", 46096, "2026-03-15"),
         ("dd/mm/yyyy", 46096, "2026-03-15"),
+        ("[$-804]aaaa", 46096, "星期日"),
+        ("[$-C07]dddd", 46096, "Sonntag"),
+        ("mmm", 46096, "Mar"),
+        ("aaaa", 1e9, "1000000000"),
+        ("mm:ss.0", 75.44 / 86400, "00:01:15.4"),
+        ("h:mm:ss", 75.7 / 86400, "00:01:16"),
+        ("h:mm:ss.00", 86399.999 / 86400, "00:00:00.00"),
+        ("yyyy-mm-dd h:mm:ss.00", 46096 + 75.44 / 86400, "2026-03-15 00:01:15.44"),
+        ("yyyy-mm-dd h:mm", 46096.999999, "2026-03-16 00:00:00"),
+        ("[mm]:ss.0", 75.44 / 86400, "01:15.4"),
+        ("[h]:mm:ss.000", 1.5 + 75.44 / 86400, "36:01:15.440"),
         ("[<10]0.0;0", 7, "7"),
         ("0." + "0" * 100, 1.5, "1.5"),
         ("0" * 1000, 1.5, "1.5"),
@@ -229,22 +240,34 @@ def _ods_cell(text: str, value: str = "", attributes: str = "") -> str:
 
 
 @pytest.mark.parametrize(
-    ("time_value", "shown_text", "read_text"),
+    ("attributes", "shown_text", "read_text"),
     [
-        ("PT37H30M00S", "37:30", "37:30"),
-        ("PT24H00M00S", "24:00", "24:00"),
-        ("PT17H45M00S", "5.45 PM", "17:45:00"),
+        ("time' office:time-value='PT37H30M00S", "37:30", "37:30"),
+        ("time' office:time-value='PT24H00M00S", "24:00", "24:00"),
+        ("time' office:time-value='PT17H45M00S", "5.45 PM", "17:45:00"),
+        ("date' office:date-value='2026-03-15", "15. März 2026", "2026-03-15"),
+        ("date' office:date-value='2026-03-15", "二〇二六年三月十五日", "2026-03-15"),
+        ("date' office:date-value='2026-03-15", "Sonntag", "Sonntag"),
+        ("date' office:date-value='2026-03-15", "星期日", "星期日"),
+        ("percentage' office:value='0.625", "", "62.5%"),
+        ("percentage' office:value='0.07", "7,0 %", "7,0 %"),
+        ("percentage' office:value='0.07", "", "7%"),
+        ("float' office:value='0.30000000000000004", "", "0.3"),
+        ("float' office:value='0.30000000000000004", "0.30000000000000004", "0.3"),
+        ("float' office:value='0.333333333333333315", "0.3333333333333333", "0.3333333333333333"),
+        ("float' office:value='123456789012.345", "", "123456789012.345"),
+        ("float", "", ""),
     ],
 )
-async def test_a_time_in_an_opendocument_sheet_reads_as_it_shows_above_a_day(
-    read: Reading, time_value: str, shown_text: str, read_text: str
+async def test_a_value_in_an_opendocument_sheet_reads_as_it_shows(
+    read: Reading, attributes: str, shown_text: str, read_text: str
 ) -> None:
-    attributes = f"office:value-type='time' office:time-value='{time_value}'"
-    cell = f"<table:table-cell {attributes}><text:p>{shown_text}</text:p></table:table-cell>"
+    text = f"<text:p>{shown_text}</text:p>" if shown_text else ""
+    cell = f"<table:table-cell office:value-type='{attributes}'>{text}</table:table-cell>"
     row = f"<table:table-row>{_ods_cell('Shift')}{cell}</table:table-row>"
     body = f"<table:table table:name='Hours'>{row}</table:table>"
     [part] = await read("hours.ods", office.opendocument(body, "spreadsheet"))
-    assert part.text == f"Shift | {read_text}"
+    assert part.text == f"Shift | {read_text}".rstrip(" |")
 
 
 async def test_an_opendocument_sheet_reads_as_it_shows(read: Reading) -> None:

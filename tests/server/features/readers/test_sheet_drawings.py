@@ -101,7 +101,8 @@ async def test_drawings_errors_and_covered_cells_of_an_opendocument_sheet(read: 
         "<text:p>covered</text:p></table:covered-table-cell></table:table-row><table:table-row>"
         "<table:table-cell office:value-type='string' office:string-value=''><text:p>#DIV/0!</text:p>"
         "</table:table-cell><table:table-cell office:value-type='string'><text:p>Ostend</text:p>"
-        f"{frame.format('reefs')}</table:table-cell></table:table-row></table:table>"
+        f"{frame.format('reefs')}</table:table-cell></table:table-row><table:table-row><table:table-cell>"
+        f"{frame.format('shoals')}</table:table-cell></table:table-row></table:table>"
     )
     pages = (
         "<style:master-page><style:header><text:p>Provisional</text:p></style:header>"
@@ -110,5 +111,5 @@ async def test_drawings_errors_and_covered_cells_of_an_opendocument_sheet(read: 
     parts = await read("a.ods", office.opendocument(body, "spreadsheet", pages=pages))
     assert (
         "\n".join(part.text for part in parts)
-        == "Lindau\n#DIV/0! | Ostend\nBeware of rapids\nreefs\nProvisional"
+        == "Lindau\n#DIV/0! | Ostend\nBeware of rapids\nreefs\nshoals\nProvisional"
     )
