@@ -1,15 +1,29 @@
-"""The texts of charts and of SmartArt diagrams, which Office documents keep in parts of their own."""
+"""The texts of charts, of SmartArt diagrams, of buttons and of pictures in cells, which Office documents keep in parts
+of their own.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
+
+from lxml import etree
 
 _A: Final = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _C: Final = "{http://schemas.openxmlformats.org/drawingml/2006/chart}"
 _DGM: Final = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}"
 
 _R: Final = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+
+_XDR: Final = "{http://schemas.openxmlformats.org/drawingml/2006/spreadsheetDrawing}"
+_VML: Final = "{urn:schemas-microsoft-com:vml}"
+_CONTROL: Final = "{urn:schemas-microsoft-com:office:excel}ClientData"
+
+_CONTROL_DATA = re.compile(rb'ObjectType="(?!Note")')
+"""The data of a control in VML, which is not a note."""
+
+_RICH_VALUES: Final = "XLRICHVALUE"
 
 ALTERNATIVES: Final = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
 """Element with the forms of one drawing for newer and for older programs, in this order."""
@@ -74,3 +88,61 @@ def _diagram_lines(diagram: Any) -> list[str]:
         for shape in diagram.iter(f"{_DGM}t")
     )
     return [text for text in map(str.strip, texts) if text]
+
+
+def silent_picture_count(drawing: Any) -> int:
+    """Return the number of visible pictures of a sheet's drawing that have no description."""
+    properties = (picture.find(f".//{_XDR}cNvPr") for picture in drawing.iter(f"{_XDR}pic"))
+    return sum(
+        1
+        for item in properties
+        if item is not None
+        and item.get("hidden") not in ("1", "true")
+        and not description_line(item.get("descr"))
+    )
+
+
+def caption_lines(vml: bytes) -> Iterator[str]:
+    """Yield the captions of buttons, check boxes and other controls of a sheet, which are shapes in VML."""
+    if not _CONTROL_DATA.search(vml):
+        return
+    parser = etree.XMLParser(resolve_entities=False, no_network=True)
+    drawing = etree.fromstring(vml.replace(b"<br>", b"<br/>"), parser)  # Excel does not close the elements
+    for shape in drawing.iter(f"{_VML}shape"):
+        control = shape.find(_CONTROL)
+        is_hidden = "visibility:hidden" in shape.get("style", "").replace(" ", "")
+        if control is None or control.get("ObjectType") == "Note" or is_hidden:
+            continue
+        for box in shape.iterchildren(f"{_VML}textbox"):
+            yield " ".join(" ".join(box.itertext()).split())
+
+
+def cell_picture_descriptions(metadata: Any, values: Any, structures: Any) -> Mapping[str, str]:
+    """Return the descriptions of pictures in cells by the numbers of value metadata (``vm``) that the cells have.
+
+    The arguments are the parts ``metadata.xml``, ``rdrichvalue.xml`` and ``rdrichvaluestructure.xml`` of a workbook.
+    """
+    keys = {
+        str(number): [key.get("n", "") for key in structure]
+        for number, structure in enumerate(structures.iterfind("{*}s"))
+        if structure.get("t", "").endswith("Image")
+    }
+    descriptions: dict[str, str] = {}
+    for number, value in enumerate(values.iterfind("{*}rv")):
+        names = keys.get(value.get("s", ""))
+        if names is not None:
+            texts = dict(zip(names, (item.text for item in value), strict=False))
+            descriptions[str(number)] = description_line(texts.get("Text"))
+    kinds = {
+        str(number): kind.get("name")
+        for number, kind in enumerate(metadata.iterfind("{*}metadataTypes/{*}metadataType"), 1)
+    }
+    blocks = metadata.iterfind(f"{{*}}futureMetadata[@name='{_RICH_VALUES}']/{{*}}bk")
+    references = (block.find(".//{*}rvb") for block in blocks)
+    places = {str(n): item.get("i", "") for n, item in enumerate(references) if item is not None}
+    pictures: dict[str, str] = {}
+    for number, record in enumerate(metadata.iterfind("{*}valueMetadata/{*}bk/{*}rc"), 1):
+        place = places.get(record.get("v", ""), "")
+        if kinds.get(record.get("t", "")) == _RICH_VALUES and place in descriptions:
+            pictures[str(number)] = descriptions[place]
+    return pictures

@@ -132,8 +132,10 @@ def read(source: SourceDocument) -> Iterator[Part | NotRead]:
     with open_sheets(source) as (sheets, hidden_sheets):
         hidden = _HiddenCells(hidden_sheets)
         all_page_lines: list[str] = []
+        silent_picture_count = 0
         for sheet in sheets:
             all_page_lines += sheet.details.page_lines
+            silent_picture_count += sheet.details.silent_picture_count
             for part in chain(_groups(writer, sheet, hidden), _drawing_part(writer, sheet)):
                 has_parts = True
                 yield part
@@ -143,6 +145,8 @@ def read(source: SourceDocument) -> Iterator[Part | NotRead]:
         raise Unreadable("has only empty cells.")
     if hidden.summary():
         yield NotRead(hidden.summary())
+    if silent_picture_count:
+        yield NotRead(f"{silent_picture_count:,} picture(s) without a description")
 
 
 def _drawing_part(writer: PartWriter, sheet: OpenSheet) -> Iterator[Part]:

@@ -12,6 +12,7 @@ import re
 import zipfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import field
 from itertools import islice, product
@@ -23,7 +24,13 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.words import whole_number
 from portico_server.features.chunkers.document import Unreadable
 from portico_server.features.readers.number_formats import BUILT_IN_FORMATS
-from portico_server.features.readers.opendocument_text import OFFICE, TABLE, TEXT, ContentReader
+from portico_server.features.readers.office_graphics import (
+    caption_lines,
+    cell_picture_descriptions,
+    description_line,
+    silent_picture_count,
+)
+from portico_server.features.readers.opendocument_text import DRAW, OFFICE, TABLE, TEXT, ContentReader
 from portico_server.features.readers.sheet_drawings import (
     MAX_DRAWINGS,
     drawing_lines,
@@ -63,6 +70,7 @@ _ERROR = re.compile(
     rb'<(?:\w+:)?c\s([^<>]*\bt="e"[^<>]*)>(?:<f[^<>]*/>|<f[^<>]*>[^<]*</f>)?<v>([^<]{1,20})</v>'
 )
 _STYLED = re.compile(rb'<(?:\w+:)?c\s([^<>]*?\bs="(\d{1,5})"[^<>]*)>')
+_WITH_METADATA = re.compile(rb'<(?:\w+:)?c\s([^<>]*?\bvm="(\d{1,7})"[^<>]*)>')
 _HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row\s([^<>]*\bhidden="(?:1|true)"[^<>]*)>')
 _HIDDEN_COLUMNS = re.compile(rb'<(?:\w+:)?col\s([^<>]*\bhidden="(?:1|true)"[^<>]*)>')
 _DATES_OF_1904 = re.compile(rb'\bdate1904="(?:1|true)"')
@@ -97,7 +105,8 @@ class SheetDetails:
     ``formulas`` have no stored value. ``texts`` are shown instead of the values. ``styles`` has the number of a format
     in ``formats`` for each cell of the area, row by row; it is empty if all cells are plain. ``merged`` has first and
     last cells, or is ``None`` if the reader of values knows them. ``drawn_lines`` are the texts of boxes, pictures and
-    charts, and ``page_lines`` those of headers and footers.
+    charts, and ``page_lines`` those of headers and footers. ``silent_picture_count`` counts pictures without a
+    description.
     """
 
     formulas: Mapping[Cell, str] = field(default_factory=dict)
@@ -110,6 +119,7 @@ class SheetDetails:
     merged_ranges: Sequence[tuple[Cell, Cell]] | None = None
     drawn_lines: Sequence[str] = ()
     page_lines: Sequence[str] = ()
+    silent_picture_count: int = 0
 
 
 def sheet_details(file: BinaryIO) -> Callable[[str, SheetArea], SheetDetails]:
@@ -120,10 +130,12 @@ def sheet_details(file: BinaryIO) -> Callable[[str, SheetArea], SheetDetails]:
     paths: Mapping[str, str] = {}
     formats: Sequence[str] = ("",)
     tables: Mapping[str, SheetDetails] = {}
+    pictures: Mapping[str, str] = {}
     try:
         with zipfile.ZipFile(file) as archive:
             paths = dict(_sheet_parts(archive))
             formats = _cell_formats(archive) if paths else formats
+            pictures = _cell_pictures(archive) if paths else {}
             tables = _opendocument_tables(archive) if not paths else {}
     except _DAMAGE_ERRORS:
         pass  # a sheet of another kind; if the file is damaged, reading the values reports the damage
@@ -135,7 +147,7 @@ def sheet_details(file: BinaryIO) -> Callable[[str, SheetArea], SheetDetails]:
             return tables.get(name, SheetDetails())
         try:
             with zipfile.ZipFile(file) as archive:
-                return _details(archive, paths[name], formats, area)
+                return _details(archive, paths[name], formats, pictures, area)
         except _DAMAGE_ERRORS:
             return SheetDetails()
 
@@ -186,31 +198,63 @@ def _cell_formats(archive: zipfile.ZipFile) -> Sequence[str]:
     return ["" if code in plain_formats else code for code in codes] or ("",)
 
 
-def _details(archive: zipfile.ZipFile, path: str, formats: Sequence[str], area: SheetArea) -> SheetDetails:
+def _cell_pictures(archive: zipfile.ZipFile) -> Mapping[str, str]:
+    """Return the descriptions of pictures in cells by the number of metadata that the cells have."""
+    parts = {kind.rpartition("/")[2]: part for _, kind, part in _related_parts(archive, "xl/workbook.xml")}
+    kinds = ("sheetMetadata", "rdRichValue", "rdRichValueStructure")
+    if not parts.keys() >= {*kinds}:
+        return {}
+    try:
+        return cell_picture_descriptions(*(_xml_tree(archive, parts[kind]) for kind in kinds))
+    except _DAMAGE_ERRORS:
+        return {}
+
+
+@dataclass(slots=True)
+class _SheetParts:
+    """Notes, lines of drawings, and rows that filters hide, which parts of an xlsx file keep for a sheet."""
+
+    notes: Mapping[Cell, str] = field(default_factory=dict)
+    drawn_lines: list[str] = field(default_factory=list)
+    silent_picture_count: int = 0
+    filtered_rows: set[int] = field(default_factory=set)
+
+    def read(self, archive: zipfile.ZipFile, kind: str, part: str, hidden_rows: frozenset[int]) -> None:
+        """Read one part."""
+        if kind.endswith("/comments"):
+            self.notes = _notes(archive, part)
+        elif kind.endswith("/drawing"):
+            self.silent_picture_count += silent_picture_count(_xml_tree(archive, part))
+            charts = [(relation_id, chart) for relation_id, _, chart in _related_parts(archive, part)]
+            self.drawn_lines += drawing_lines(archive, part, charts)
+        elif kind.endswith("/vmlDrawing"):
+            self.drawn_lines += caption_lines(archive.read(part))
+        elif kind.endswith("/table") and hidden_rows:
+            self.filtered_rows |= _filtered_rows(archive.read(part), hidden_rows)
+
+
+def _details(
+    archive: zipfile.ZipFile, path: str, formats: Sequence[str], pictures: Mapping[str, str], area: SheetArea
+) -> SheetDetails:
     data = archive.read(path)
     hidden_rows, hidden_columns = _hidden(data)
-    kept_rows: set[int] = set()
-    notes: Mapping[Cell, str] = {}
-    drawn_lines: list[str] = []
-    for _, kind, part in _related_parts(archive, path):
-        if kind.endswith("/comments"):
-            notes = _notes(archive, part)
-        elif kind.endswith("/drawing"):
-            charts = [(relation_id, chart) for relation_id, _, chart in _related_parts(archive, part)]
-            drawn_lines += drawing_lines(archive, part, charts)
-        elif kind.endswith("/table") and hidden_rows:
-            kept_rows |= _filtered_rows(archive.read(part), hidden_rows)
-    kept_rows |= _filtered_rows(data, hidden_rows)
+    parts = _SheetParts(filtered_rows=_filtered_rows(data, hidden_rows))
+    with suppress(*_DAMAGE_ERRORS):
+        for _, kind, part in _related_parts(archive, path):
+            with suppress(Unreadable, *_DAMAGE_ERRORS):
+                parts.read(archive, kind, part, hidden_rows)
+    picture_cells = _picture_cells(data, pictures)
     return SheetDetails(
         formulas=_formula_cells(data),
-        texts=_errors(data),
-        notes=notes,
+        texts={**_errors(data), **picture_cells},
+        notes=parts.notes,
         styles=_styles(data, formats, area),
         formats=formats,
-        hidden_rows=hidden_rows - kept_rows,
+        hidden_rows=hidden_rows - parts.filtered_rows,
         hidden_columns=hidden_columns,
-        drawn_lines=_distinct(drawn_lines),
+        drawn_lines=_distinct(parts.drawn_lines),
         page_lines=_distinct(page_lines(data)),
+        silent_picture_count=parts.silent_picture_count + [*picture_cells.values()].count(""),
     )
 
 
@@ -283,6 +327,16 @@ def _errors(data: bytes) -> Mapping[Cell, str]:
     return errors
 
 
+def _picture_cells(data: bytes, pictures: Mapping[str, str]) -> Mapping[Cell, str]:
+    """Return the descriptions of the pictures in cells."""
+    cells: dict[Cell, str] = {}
+    for match in _WITH_METADATA.finditer(data) if pictures else ():
+        place, description = _PLACE.search(match[1]), pictures.get(match[2].decode())
+        if place is not None and description is not None:
+            cells[int(place[2]) - 1, column_number(place[1].decode())] = description
+    return cells
+
+
 def _notes(archive: zipfile.ZipFile, part: str) -> Mapping[Cell, str]:
     notes: dict[Cell, str] = {}
     for item in _xml_tree(archive, part).iter(f"{_MAIN}comment"):
@@ -319,6 +373,7 @@ _CELL = f"{TABLE}table-cell"
 _COVERED = f"{TABLE}covered-table-cell"
 _STRING_VALUE = f"{OFFICE}string-value"
 _VALUE = f"{OFFICE}value"
+_SVG = "{urn:oasis:names:tc:opendocument:xmlns:svg-compatible:1.0}"
 _PARAGRAPH = f"{TEXT}p"
 _NUMBER_TYPES = ("float", "percentage", "currency")
 
@@ -366,8 +421,7 @@ def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]
                 _read_row(table, item, rows)
                 row = rows.stop
                 item.clear()
-    reader = ContentReader(archive, etree.Element("content"))
-    shown_page_lines = reader.page_lines()
+    drawn_lines, shown_page_lines = _lines_of_drawings(archive, tables)
     return {
         name: SheetDetails(
             texts=table.texts,
@@ -375,11 +429,34 @@ def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]
             merged_ranges=table.merged_ranges,
             hidden_rows=frozenset(table.hidden_rows),
             hidden_columns=frozenset(table.hidden_columns),
-            drawn_lines=_distinct(line for item in table.drawings for _, line in reader.lines_of(item)),
+            drawn_lines=drawn_lines.get(name, ()),
             page_lines=shown_page_lines,
+            silent_picture_count=sum(map(_is_silent_picture, table.drawings)),
         )
         for name, table in tables.items()
     }
+
+
+def _lines_of_drawings(
+    archive: zipfile.ZipFile, tables: Mapping[str, _OpenDocumentTable]
+) -> tuple[Mapping[str, Sequence[str]], Sequence[str]]:
+    """Return the lines of the drawings of each sheet of an ods file, and those of the headers and footers of pages."""
+    try:
+        reader = ContentReader(archive, etree.Element("content"))
+        lines = {
+            name: _distinct(line for item in table.drawings for _, line in reader.lines_of(item))
+            for name, table in tables.items()
+        }
+        return lines, reader.page_lines()
+    except Unreadable:
+        return {}, ()  # the styles are damaged
+
+
+def _is_silent_picture(drawing: Any) -> bool:
+    """Return whether a drawing is a picture, and not that of a chart, without a description."""
+    if drawing.find(f".//{DRAW}image") is None or drawing.find(f".//{DRAW}object") is not None:
+        return False
+    return not any(description_line(drawing.findtext(f".//{_SVG}{name}")) for name in ("title", "desc"))
 
 
 def _read_row(table: _OpenDocumentTable, item: Any, rows: range) -> None:

@@ -78,10 +78,112 @@ async def test_drawings_of_a_sheet_follow_its_cells(read: Reading, kind: str) ->
     assert (cells.text, drawing_part.text, drawing_part.place.sheet) == (_CELLS, lines, "Tariff")
 
 
-@pytest.mark.parametrize("drawing", ["<damaged", anchor('<a:graphic><c:chart r:id="rId9"/></a:graphic>')])
-async def test_a_damaged_drawing_costs_no_cell(read: Reading, drawing: str) -> None:
-    [cells] = await read("a.xlsx", workbook(drawing))
+async def test_a_missing_chart_costs_no_cell(read: Reading) -> None:
+    [cells] = await read("a.xlsx", workbook(anchor('<a:graphic><c:chart r:id="rId9"/></a:graphic>')))
     assert cells.text == _CELLS
+
+
+UNDESCRIBED = {
+    "a picture in xlsx": ("a.xlsx", lambda: workbook(picture("") + picture(' descr="x.png"') + picture(' hidden="1"'))),
+    "a picture in ods": ("a.ods", lambda: opendocument_pictures("", "<svg:desc>x.png</svg:desc>")),
+}  # fmt: skip
+
+
+def picture(attributes: str) -> str:
+    properties = f'<xdr:nvPicPr><xdr:cNvPr id="1" name="x"{attributes}/></xdr:nvPicPr>'
+    return f"<xdr:oneCellAnchor><xdr:pic>{properties}</xdr:pic></xdr:oneCellAnchor>"
+
+
+def opendocument_pictures(*descriptions: str) -> bytes:
+    frames = "".join(f"<draw:frame><draw:image/>{description}</draw:frame>" for description in descriptions)
+    cells = "<table:table-cell office:value-type='string'><text:p>Lindau</text:p></table:table-cell>"
+    row = f"<table:table-row>{cells}</table:table-row>"
+    return office.opendocument(
+        f"<table:table table:name='Tariff'><table:shapes>{frames}</table:shapes>{row}</table:table>",
+        "spreadsheet",
+    )
+
+
+@pytest.mark.parametrize("kind", UNDESCRIBED)
+async def test_pictures_without_a_description_are_counted(read: Reading, kind: str) -> None:
+    name, data = UNDESCRIBED[kind]
+    parts = await read(name, data())
+    assert parts[-1].text == f"Not read:\n{name}: 2 picture(s) without a description"
+    assert len(parts) == 2
+
+
+_VML = (
+    '<xml xmlns:v="urn:schemas-microsoft-com:vml" xmlns:x="urn:schemas-microsoft-com:office:excel">'
+    '<v:shape style="{style}"><v:textbox><div>Weigh<br>anchor</div></v:textbox><x:ClientData ObjectType="{kind}"/>'
+    "</v:shape></xml>"
+)
+
+
+@pytest.mark.parametrize(
+    ("style", "kind", "lines"),
+    [
+        ("position:absolute", "Button", ["Weigh anchor"]),
+        ("position:absolute", "Checkbox", ["Weigh anchor"]),
+        ("visibility: hidden", "Button", []),
+        ("position:absolute", "Note", []),
+    ],
+)
+async def test_captions_of_controls_follow_the_cells(
+    read: Reading, style: str, kind: str, lines: list[str]
+) -> None:
+    members = {
+        "xl/worksheets/_rels/sheet1.xml.rels": relation("vmlDrawing", "../drawings/vmlDrawing1.vml"),
+        "xl/drawings/vmlDrawing1.vml": _VML.format(style=style, kind=kind),
+    }
+    _cells, *captions = await read("a.xlsx", office.extended(office.sheets(_ROWS), members))
+    assert [part.text for part in captions] == lines
+
+
+@pytest.mark.parametrize(
+    ("description", "text", "unread"),
+    [
+        ("A schooner", "A schooner", []),
+        ("", "", ["Not read:\na.xlsx: 1 picture(s) without a description"]),
+    ],
+)
+async def test_a_picture_in_a_cell_reads_as_its_description(
+    read: Reading, description: str, text: str, unread: list[str]
+) -> None:
+    rows: dict[str, list[list[str | float | None]]] = {
+        "Tariff": [["Harbour", "Boats"], ["Lindau", 23], ["Ostend", 5]]
+    }
+    data = office.rewritten(
+        office.sheets(rows), "*sheet1.xml", r'<c r="B2"><v>23', '<c r="B2" t="e" vm="2"><v>#VALUE!'
+    )
+    parts = ("sheetMetadata", "rdRichValue", "rdRichValueStructure")
+    relations = "".join(f'<Relationship Id="{part}" Type="x/{part}" Target="{part}.xml"/>' for part in parts)
+    data = office.rewritten(data, "*workbook.xml.rels", "</Relationships>", f"{relations}</Relationships>")
+    members = {
+        "xl/sheetMetadata.xml": "<metadata xmlns:r='r'><metadataTypes><metadataType name='XLDAPR'/>"
+        "<metadataType name='XLRICHVALUE'/></metadataTypes><futureMetadata name='XLRICHVALUE'>"
+        "<bk><r:rvb i='1'/></bk></futureMetadata><valueMetadata><bk><rc t='1' v='0'/></bk><bk><rc t='2' v='0'/></bk>"
+        "</valueMetadata></metadata>",
+        "xl/rdRichValue.xml": f"<rvData><rv s='0'><v>7</v></rv><rv s='1'><v>0</v><v>{description}</v></rv></rvData>",
+        "xl/rdRichValueStructure.xml": "<rvStructures><s t='_error'><k n='Text'/></s><s t='_localImage'>"
+        "<k n='_rvRel:LocalImageIdentifier' t='i'/><k n='Text' t='s'/></s></rvStructures>",
+    }
+    cells, *last_parts = await read("a.xlsx", office.extended(data, members))
+    assert cells.text == f"Harbour | Boats\nLindau | {text}\nOstend | 5"
+    assert [part.text for part in last_parts] == unread
+
+
+@pytest.mark.parametrize("kind", ["drawing", "comments", "vmlDrawing", "table", "sheetMetadata"])
+async def test_a_damaged_part_of_a_sheet_costs_only_itself(read: Reading, kind: str) -> None:
+    data = office.sheets(_ROWS, formats={"B2": "0.0"})
+    relations = {"xl/worksheets/_rels/sheet1.xml.rels": relation(kind, "../damaged.xml")}
+    [cells] = await read("a.xlsx", office.extended(data, {**relations, "xl/damaged.xml": "<x><filterColumn"}))
+    assert cells.text == f"{_CELLS}.0"
+
+
+async def test_damaged_styles_of_an_opendocument_sheet_cost_only_the_drawings(read: Reading) -> None:
+    data = office.rewritten(opendocument_pictures(), "styles.xml", ">", "")
+    [cells] = await read("a.ods", data)
+    assert cells.text == "Lindau"
 
 
 async def test_headers_and_footers_of_pages_are_the_last_part(read: Reading) -> None:
