@@ -108,7 +108,7 @@ def format_number(cell: object, number_format: str) -> str | None:
     shown_date = format_date(cell, number_format)
     if shown_date is not None:
         return shown_date
-    if isinstance(cell, date | time):
+    if isinstance(cell, (date, time)):
         return _with_tenths(cell, number_format)
     sections = _pieces(number_format)
     if isinstance(cell, timedelta):

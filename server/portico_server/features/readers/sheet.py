@@ -225,10 +225,12 @@ class _RowGroup:
             yield self.part(header, first, last)
             self.header = short_header(header)
 
-    def add(self, row: int, line: str) -> Iterator[Part]:
-        """Add a row. The rows of a group are consecutive, so the first row and their number determine its range."""
-        if row != self.first + len(self.lines) or self.width + len(line) > ROW_GROUP_CHARS:
-            yield from self.flush()
+    def has_room(self, row: int, line: str) -> bool:
+        """Return whether a row belongs to the group. Its rows are consecutive, so that their number is its range."""
+        return row == self.first + len(self.lines) and self.width + len(line) <= ROW_GROUP_CHARS
+
+    def add(self, row: int, line: str) -> None:
+        """Add a row."""
         if not self.lines:
             self.first = row
         self.lines.append(line)
@@ -269,8 +271,11 @@ def _groups(writer: PartWriter, sheet: OpenSheet, hidden: _HiddenCells) -> Itera
             first_row, is_behind_gap = next_row, False
         else:
             first_row = first_row or row
-            is_behind_gap = is_behind_gap and sum(map(bool, row.texts)) == 1  # perhaps a title
-            yield from group.add(row.number + 1, line)
+            if is_behind_gap:
+                is_behind_gap = sum(map(bool, row.texts)) == 1  # perhaps a title
+            if not group.has_room(row.number + 1, line):
+                yield from group.flush()
+            group.add(row.number + 1, line)
     if first_row is None and group.header == header:
         yield group.part(header, head.first + 1, head.last + 1)
     yield from group.flush()

@@ -66,19 +66,21 @@ _DAMAGE_ERRORS = (zipfile.BadZipFile, KeyError, etree.XMLSyntaxError, NotImpleme
 """Errors of a part of the file that is damaged, encrypted or missing."""
 
 _EMPTY = re.compile(rb"</f>\s*+(?:<v\s*+/>\s*+|<v></v>\s*+)?</c>")
+# Each pattern first finds the end of the element, so that an element without one is read only once.
 _ERROR = re.compile(
-    rb'<(?:\w+:)?c\s([^<>]*\bt="e"[^<>]*)>(?:<f[^<>]*/>|<f[^<>]*>[^<]*</f>)?<v>([^<]{1,20})</v>'
+    rb'<(?:\w+:)?c\s(?=[^<>]*+>)((?>[^<>]*?\bt="e")[^<>]*+)>'
+    rb"(?:<f[^<>]*/>|<f[^<>]*+>[^<]*+</f>)?<v>([^<]{1,20})</v>"
 )
-_STYLED = re.compile(rb'<(?:\w+:)?c\s([^<>]*?\bs="(\d{1,5})"[^<>]*)>')
-_WITH_METADATA = re.compile(rb'<(?:\w+:)?c\s([^<>]*?\bvm="(\d{1,7})"[^<>]*)>')
-_HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row\s([^<>]*\bhidden="(?:1|true)"[^<>]*)>')
-_HIDDEN_COLUMNS = re.compile(rb'<(?:\w+:)?col\s([^<>]*\bhidden="(?:1|true)"[^<>]*)>')
+_STYLED = re.compile(rb'<(?:\w+:)?c\s(?=[^<>]*+>)((?>[^<>]*?\bs="(\d{1,5})")[^<>]*+)>')
+_WITH_METADATA = re.compile(rb'<(?:\w+:)?c\s(?=[^<>]*+>)((?>[^<>]*?\bvm="(\d{1,7})")[^<>]*+)>')
+_HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row\s(?=[^<>]*+>)((?>[^<>]*?\bhidden="(?:1|true)")[^<>]*+)>')
+_HIDDEN_COLUMNS = re.compile(rb'<(?:\w+:)?col\s(?=[^<>]*+>)((?>[^<>]*?\bhidden="(?:1|true)")[^<>]*+)>')
 _DATES_OF_1904 = re.compile(rb'\bdate1904="(?:1|true)"')
 """States that the days of a workbook are counted from the year 1904, where a number alone does not say its weekday."""
 
 _OUTLINE = re.compile(rb'\boutlineLevel="[1-7]"')
 _FILTER = re.compile(
-    rb'<(?:\w+:)?autoFilter\s[^<>]*\bref="[A-Z]{1,3}(\d{1,7}):[A-Z]{1,3}(\d{1,7})"[^<>]*(?<!/)>'
+    rb'<(?:\w+:)?autoFilter\s(?=[^<>]*+(?<!/)>)(?>[^<>]*?\bref="[A-Z]{1,3}(\d{1,7}):[A-Z]{1,3}(\d{1,7})")'
 )
 _NUMBER_ATTRIBUTE = re.compile(rb'\b(r|min|max)="(\d{1,7})"')
 _PLACE = re.compile(rb'\br="([A-Z]{1,3})(\d{1,7})"')
@@ -280,13 +282,17 @@ def _styles(data: bytes, formats: Sequence[str], area: SheetArea) -> Sequence[in
     if not any(formats) or not 0 < size <= MAX_STYLED_CELLS:
         return ()
     cell_styles = array("H", bytes(2 * size))
+    style_limit = min(len(formats), 2**16)
+    columns: dict[bytes, int] = {}
     for match in _STYLED.finditer(data):
         style = int(match[2])
-        place = _PLACE.search(match[1]) if style < min(len(formats), 2**16) and formats[style] else None
+        place = _PLACE.search(match[1]) if style < style_limit and formats[style] else None
         if place is None:
             continue
-        row = int(place[2]) - 1 - area.top
-        column = column_number(place[1].decode()) - area.left_column
+        row, name = int(place[2]) - 1 - area.top, place[1]
+        if name not in columns:
+            columns[name] = column_number(name.decode()) - area.left_column
+        column = columns[name]
         if 0 <= row < area.height and 0 <= column < area.width:
             cell_styles[row * area.width + column] = style
     return cell_styles

@@ -226,6 +226,15 @@ TEXTS: Final[Mapping[str, tuple[str, Build]]] = {
     "receivers": ("a.go", text("\nfunc (")),
     "spaces of a class": ("a.js", text(" ", "class", "(")),
     "spaces of a heading in a notebook": ("a.ipynb", markdown_cell(" ")),
+    "a cell of a sheet without an end": (
+        "a.xlsx",
+        lambda n: office.rewritten(
+            office.sheets({"a": [["h"], [1]]}, formats={"A2": "0.0"}),
+            "*sheet1.xml",
+            '<c r="A2"',
+            f"""<c a='{' s="1" t="e" hidden="1"' * n} < ' r="A2\"""",
+        ),
+    ),
 }
 """Texts that patterns and functions in C read."""
 
