@@ -1,4 +1,4 @@
-"""Formats of dates in spreadsheets that show names of months or weekdays, or the characters 年月日.
+"""Formats of dates and times in spreadsheets, such as names of months and weekdays, or the characters 年月日.
 
 Dates in other formats read better in ISO format, because the order of their numbers depends on a country.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Final
 
@@ -26,6 +26,7 @@ _TOKEN = re.compile(
     r"(?P<part>y{2,4}|m{1,5}|d{1,4}|a{3,4}|h{1,2}|s{1,2}|am/pm|a/p)|(?P<end>;)|(?P<literal>.)",
     re.IGNORECASE | re.DOTALL,
 )
+_TENTHS = re.compile(r"s\]?\.(0{1,6})", re.IGNORECASE)
 _HALF_DAYS = re.compile(r"am/pm|a/p", re.IGNORECASE)
 _IS_WEEKDAY = re.compile(r"(?:a{3,4}|d{3,4})(?:;@)?", re.IGNORECASE)
 _HAS_NAMES = re.compile(r"mmm|ddd|aaa|[年月日]", re.IGNORECASE)
@@ -101,6 +102,44 @@ def format_date(cell: object, number_format: str) -> str | None:
     parts = _parts(moment, form.names)
     shown_text = "".join(parts.get(text, text) if kind == "part" else text for kind, text in form.pieces)
     return " ".join(shown_text.split())
+
+
+def format_moment(cell: date | time, number_format: str) -> str | None:
+    """Return the parts of a date or a time that a format shows, in ISO format; ``None`` if it shows none of them.
+
+    Seconds are rounded to the decimals of the format. A month and a day need their year.
+    """
+    letters = _letters(number_format)
+    tenths = _TENTHS.search(number_format)
+    moment = _rounded(cell, len(tenths[1]) if tenths else 0)
+    texts: list[str] = []
+    if isinstance(cell, date) and letters & {*"ymd"}:
+        texts.append(moment.date().isoformat()[: 10 if "d" in letters else 7 if "m" in letters else 4])
+    if letters & {*"hins"} and (isinstance(cell, time | datetime) or not texts):
+        shown_time = moment.time().isoformat("microseconds")
+        decimals_end = len("00:00:00.") + len(tenths[1]) if tenths else len("00:00:00")
+        texts.append(shown_time[: decimals_end if "s" in letters else len("00:00")])
+    return " ".join(texts) or None
+
+
+def _rounded(cell: date | time, decimals: int) -> datetime:
+    if isinstance(cell, time):
+        moment = datetime.combine(date.min, cell)
+    elif isinstance(cell, datetime):
+        moment = cell
+    else:
+        return datetime(cell.year, cell.month, cell.day)
+    fraction = round(moment.microsecond, decimals - 6)
+    try:
+        return moment.replace(microsecond=0) + timedelta(microseconds=fraction)
+    except OverflowError:
+        return moment.replace(microsecond=0)  # the last second of the year 9999
+
+
+@lru_cache(maxsize=256)
+def _letters(number_format: str) -> frozenset[str]:
+    """Return the first letters of the parts of a format, as in `_pieces`."""
+    return frozenset(text[0] for kind, text in _pieces(number_format) if kind == "part")
 
 
 @lru_cache(maxsize=256)

@@ -1,13 +1,14 @@
 """Number formats of spreadsheets (ECMA-376 part 1, 18.8.31): a number as its cell shows it.
 
-Formats of dates are applied if they show names (`date_formats`); other dates are in ISO format. A value is also shown
-without its format if the format has conditions or is not one of the common forms.
+Formats of dates are applied if they show names (`date_formats`); of other dates the parts that the format shows are in
+ISO format. A value is shown without its format if the format is not one of the common forms.
 """
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from fractions import Fraction
@@ -16,7 +17,7 @@ from typing import Final
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.words import whole_number
-from portico_server.features.readers.date_formats import format_date
+from portico_server.features.readers.date_formats import format_date, format_moment
 
 MAX_FORMAT_CHARS: Final = 255
 """Maximum length of a format in characters, as in Excel."""
@@ -38,6 +39,10 @@ BUILT_IN_FORMATS: Final = {
     11: "0.00E+00",
     12: "# ?/?",
     13: "# ??/??",
+    14: "yyyy-mm-dd",
+    15: "d-mmm-yy",
+    16: "d-mmm",
+    17: "mmm-yy",
     18: "h:mm AM/PM",
     19: "h:mm:ss AM/PM",
     20: "h:mm",
@@ -64,7 +69,15 @@ _TOKEN = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _FRACTION = re.compile(r"(?:[0#?]+ )?[?#]+/(?:[?#]+|\d+)")
-_TENTHS = re.compile(r"s\]?\.(0{1,6})", re.IGNORECASE)
+_CONDITION = re.compile(r"(?P<sign><=|>=|<>|<|>|=)(?P<limit>-?[0-9]{1,15}(?:\.[0-9]{1,15})?)")
+_COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "<>": operator.ne,
+}
 _COLOURS = re.compile(r"(?:black|blue|cyan|green|magenta|red|white|yellow|color ?\d+)", re.IGNORECASE)
 
 
@@ -84,7 +97,7 @@ def format_cell(cell: object) -> str:
         case float() if cell.is_integer() and abs(cell) < 1e15:
             return str(int(cell))
         case float():
-            return f"{cell:.12g}"
+            return f"{cell:.12G}"
         case bool():
             return str(cell).upper()
         case datetime() if cell.time() == time():
@@ -102,14 +115,16 @@ def format_cell(cell: object) -> str:
 
 
 def format_number(cell: object, number_format: str) -> str | None:
-    """Return a number, a duration or a date in a number format; ``None`` if that is not one of the common forms."""
+    """Return a number, a text, a duration or a date in a format; ``None`` if that is not one of the common forms."""
     if len(number_format) > MAX_FORMAT_CHARS:
         return None
+    if isinstance(cell, str):
+        return _text(cell, _pieces(number_format))
     shown_date = format_date(cell, number_format)
     if shown_date is not None:
         return shown_date
     if isinstance(cell, (date, time)):
-        return _with_tenths(cell, number_format)
+        return format_moment(cell, number_format)
     sections = _pieces(number_format)
     if isinstance(cell, timedelta):
         return _elapsed(cell, sections[0])
@@ -119,23 +134,6 @@ def format_number(cell: object, number_format: str) -> str | None:
         return _number(float(cell), sections)
     except InvalidOperation:
         return None  # more decimals than a number has
-
-
-def _with_tenths(cell: date | time, number_format: str) -> str | None:
-    """Return a time of the day in ISO format, rounded to the decimals of seconds that its format shows."""
-    moment = datetime.combine(date.min, cell) if isinstance(cell, time) else cell
-    if not isinstance(moment, datetime) or not moment.microsecond:
-        return None
-    tenths = _TENTHS.search(number_format)
-    decimals = len(tenths[1]) if tenths else 0
-    fraction = round(moment.microsecond, decimals - 6)
-    try:
-        moment = moment.replace(microsecond=0) + timedelta(microseconds=fraction)
-    except OverflowError:
-        return None  # the last second of the year 9999
-    shown_text = moment.isoformat(" ", "microseconds" if decimals else "seconds")
-    shown_text = shown_text[: len(shown_text) - 6 + decimals] if decimals else shown_text
-    return shown_text.partition(" ")[2] if isinstance(cell, time) else shown_text
 
 
 @lru_cache(maxsize=256)
@@ -156,13 +154,42 @@ def _pieces(number_format: str) -> Sequence[Sequence[_FormatPiece]]:
     return sections
 
 
-def _number(value: float, sections: Sequence[Sequence[_FormatPiece]]) -> str | None:
-    pieces = sections[0]
+def _text(text: str, sections: Sequence[Sequence[_FormatPiece]]) -> str | None:
+    """Return a text in the section of a format for texts: the fourth, or the last if it has an ``@``."""
+    pieces = sections[3] if len(sections) > 3 else sections[-1]
+    if len(sections) < 4 and all(piece.kind != "text" for piece in pieces):
+        return None
+    return " ".join("".join(text if piece.kind == "text" else piece.text for piece in pieces).split())
+
+
+def _section(
+    value: float, sections: Sequence[Sequence[_FormatPiece]]
+) -> tuple[Sequence[_FormatPiece] | None, str]:
+    """Return the section of a format for a number, and the sign in front of it; ``None`` if there is no section."""
     sign = "-" if value < 0 else ""
-    if value < 0 and len(sections) > 1:
-        pieces, sign = sections[1], ""
-    elif value == 0 and len(sections) > 2:
-        pieces = sections[2]
+    conditions = [_condition(section) for section in sections[:3]]
+    if not any(conditions):
+        if value < 0 and len(sections) > 1:
+            return sections[1], ""
+        return sections[2 if value == 0 and len(sections) > 2 else 0], sign
+    for section, condition in zip(sections, conditions, strict=False):
+        if condition is None:
+            return section, sign
+        if _COMPARISONS[condition["sign"]](value, float(condition["limit"])):
+            is_negative = condition["sign"][0] == "<" and float(condition["limit"]) <= 0
+            return section[1:], "" if is_negative else sign
+    return None, sign
+
+
+def _condition(section: Sequence[_FormatPiece]) -> re.Match[str] | None:
+    """Return the condition at the beginning of a section, such as ``[>=1000]``."""
+    return _CONDITION.fullmatch(section[0].text) if section and section[0].kind == "bracket" else None
+
+
+def _number(value: float, sections: Sequence[Sequence[_FormatPiece]]) -> str | None:
+    pieces, sign = _section(value, sections)
+    if pieces is None:
+        return None
     kinds = [piece.kind for piece in pieces]
     if not {*kinds} <= {"literal", "percent", "digits", "exponent", "general"} or "general" in kinds[1:]:
         return None
@@ -189,25 +216,27 @@ def _filled(number: Decimal, pieces: Sequence[_FormatPiece]) -> str | None:
     if len(places) == 1:
         digits = _digits(number, places[0])
         return "".join(digits if piece.kind in ("digits", "general") else piece.text for piece in pieces)
-    if set("".join(places)) - {*"0#?"}:
+    if set("".join(places[:-1])) - {*"0#?"} or set(places[-1]) - {*"0#?."}:
         return None
     # Literals between digits, as in 000-00-0000: the last places take the last digits.
-    remaining = _digits(number, "".join(places))
+    remaining, point, decimals = _digits(number, "".join(places)).partition(".")
     shown_text: list[str] = []
+    last = max(index for index, piece in enumerate(pieces) if piece.kind == "digits")
     for index, piece in reversed(list(enumerate(pieces))):
         if piece.kind != "digits":
             shown_text.append(piece.text)
             continue
         is_first = not any(earlier_piece.kind == "digits" for earlier_piece in pieces[:index])
-        count = len(remaining) if is_first else len(piece.text)
-        shown_text.append(remaining[len(remaining) - count :] if count <= len(remaining) else remaining)
+        count = len(remaining) if is_first else len(piece.text.partition(".")[0])
+        digits = remaining[len(remaining) - count :] if count <= len(remaining) else remaining
+        shown_text.append(f"{digits}{point}{decimals}" if index == last else digits)
         remaining = remaining[: max(0, len(remaining) - count)]
     return "".join(reversed(shown_text))
 
 
 def _digits(number: Decimal, places: str) -> str:
     if places == "General":
-        return f"{float(number):.12g}"
+        return f"{float(number):.12G}"
     stripped_places = places.rstrip(",")
     number /= 1000 ** (len(places) - len(stripped_places))
     whole_places, point, decimal_places = stripped_places.partition(".")
@@ -225,11 +254,14 @@ def _digits(number: Decimal, places: str) -> str:
 
 
 def _scientific(number: Decimal, places: Sequence[str], exponents: Sequence[str]) -> str | None:
+    """Return a number with an exponent, which is a multiple of the number of places before the decimal point."""
     whole_places, _point, decimal_places = places[0].partition(".")
-    if len(places) != 1 or len(whole_places) != 1 or len(exponents) != 1:
+    if len(places) != 1 or not whole_places or set(places[0]) - {*"0#?."} or len(exponents) != 1:
         return None
-    mantissa, _mark, exponent = f"{number:.{len(decimal_places)}E}".partition("E")
-    power = int(exponent)
+    step = len(whole_places)
+    magnitude = int(f"{number:.{len(decimal_places)}E}".partition("E")[2])
+    power = magnitude // step * step
+    mantissa = _digits(number.scaleb(-power), f"0.{decimal_places}" if decimal_places else "0")
     mark = "-" if power < 0 else "+" if exponents[0][1] == "+" else ""
     return f"{mantissa}E{mark}{str(abs(power)).rjust(len(exponents[0]) - 2, '0')}"
 

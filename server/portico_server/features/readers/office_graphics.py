@@ -66,9 +66,23 @@ def _chart_lines(chart: Any) -> list[str]:
         name = " ".join(_points(series, "tx").values())
         categories = _points(series, "cat") or _points(series, "xVal")
         values = _points(series, "val") or _points(series, "yVal")
-        pairs = (f"{categories.get(place, '')} {value}".strip() for place, value in values.items())
+        labels = _labels(series)
+        pairs = (
+            " ".join(filter(None, (categories.get(place), value, labels.get(place))))
+            for place, value in values.items()
+        )
         lines.append(f"{name}: {'; '.join(pairs)}" if name else "; ".join(pairs))
     return [line for line in map(str.strip, lines) if line]
+
+
+def _labels(series: Any) -> dict[str, str]:
+    """Return the texts that an author wrote beside points of a series, in parentheses, by their place."""
+    labels: dict[str, str] = {}
+    for label in series.iterfind(f"{_C}dLbls/{_C}dLbl"):
+        place, text = label.find(f"{_C}idx"), "".join(item.text or "" for item in label.iter(f"{_A}t"))
+        if place is not None and text.strip():
+            labels[place.get("val", "")] = f"({text.strip()})"
+    return labels
 
 
 def _points(series: Any, kind: str) -> dict[str, str]:
@@ -90,7 +104,7 @@ def _diagram_lines(diagram: Any) -> list[str]:
     return [text for text in map(str.strip, texts) if text]
 
 
-def silent_picture_count(drawing: Any) -> int:
+def undescribed_picture_count(drawing: Any) -> int:
     """Return the number of visible pictures of a sheet's drawing that have no description."""
     properties = (picture.find(f".//{_XDR}cNvPr") for picture in drawing.iter(f"{_XDR}pic"))
     return sum(

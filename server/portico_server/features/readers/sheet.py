@@ -87,7 +87,8 @@ class OpenSheet:
             style = details.styles[index] if index < len(details.styles) else 0
             shown_text = format_number(value, details.formats[style]) if details.formats[style] else None
         if shown_text is None:
-            shown_text = format_cell(value)
+            is_unseen = not details.shows_zeros and isinstance(value, float) and not value
+            shown_text = "" if is_unseen else format_cell(value)
         return shown_text or details.formulas.get(cell, "")
 
 
@@ -132,10 +133,10 @@ def read(source: SourceDocument) -> Iterator[Part | NotRead]:
     with open_sheets(source) as (sheets, hidden_sheets):
         hidden = _HiddenCells(hidden_sheets)
         all_page_lines: list[str] = []
-        silent_picture_count = 0
+        undescribed_picture_count = 0
         for sheet in sheets:
             all_page_lines += sheet.details.page_lines
-            silent_picture_count += sheet.details.silent_picture_count
+            undescribed_picture_count += sheet.details.undescribed_picture_count
             for part in chain(_groups(writer, sheet, hidden), _drawing_part(writer, sheet)):
                 has_parts = True
                 yield part
@@ -145,8 +146,8 @@ def read(source: SourceDocument) -> Iterator[Part | NotRead]:
         raise Unreadable("has only empty cells.")
     if hidden.summary():
         yield NotRead(hidden.summary())
-    if silent_picture_count:
-        yield NotRead(f"{silent_picture_count:,} picture(s) without a description")
+    if undescribed_picture_count:
+        yield NotRead(f"{undescribed_picture_count:,} picture(s) without a description")
 
 
 def _drawing_part(writer: PartWriter, sheet: OpenSheet) -> Iterator[Part]:
@@ -297,7 +298,7 @@ def _shown_rows(sheet: OpenSheet, hidden: _HiddenCells) -> Iterator[_ShownRow]:
         number for number in range(sheet.area.width) if number + left_column in details.hidden_columns
     ]
     columns_with_values: set[int] = set()
-    is_plain = not (details.styles or details.texts or details.formulas)
+    is_plain = details.shows_zeros and not (details.styles or details.texts or details.formulas)
     merges = sheet.merges()
     active_merges: list[tuple[range, int, str]] = []
     for number, values in enumerate(sheet.content.to_python(skip_empty_area=True), start=top):

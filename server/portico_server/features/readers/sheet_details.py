@@ -28,7 +28,7 @@ from portico_server.features.readers.office_graphics import (
     caption_lines,
     cell_picture_descriptions,
     description_line,
-    silent_picture_count,
+    undescribed_picture_count,
 )
 from portico_server.features.readers.opendocument_text import DRAW, OFFICE, TABLE, TEXT, ContentReader
 from portico_server.features.readers.sheet_drawings import (
@@ -49,6 +49,9 @@ MAX_CONTENT_BYTES = 256 * 1024 * 1024
 
 MAX_SHOWN_TEXTS = 1_000_000
 """Maximum number of cells of a sheet in an ods file whose texts are read."""
+
+MAX_VIEW_BYTES = 100_000
+"""Maximum size of what a sheet in an xlsx file says about its view, before its cells."""
 
 MAX_DIGITS = 15
 """Maximum number of digits that a spreadsheet shows of a number without a format."""
@@ -73,8 +76,13 @@ _ERROR = re.compile(
 )
 _STYLED = re.compile(rb'<(?:\w+:)?c\s(?=[^<>]*+>)((?>[^<>]*?\bs="(\d{1,5})")[^<>]*+)>')
 _WITH_METADATA = re.compile(rb'<(?:\w+:)?c\s(?=[^<>]*+>)((?>[^<>]*?\bvm="(\d{1,7})")[^<>]*+)>')
-_HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row\s(?=[^<>]*+>)((?>[^<>]*?\bhidden="(?:1|true)")[^<>]*+)>')
-_HIDDEN_COLUMNS = re.compile(rb'<(?:\w+:)?col\s(?=[^<>]*+>)((?>[^<>]*?\bhidden="(?:1|true)")[^<>]*+)>')
+_HIDDEN_ROW = re.compile(
+    rb'<(?:\w+:)?row\s(?=[^<>]*+>)((?>[^<>]*?\b(?:hidden="(?:1|true)"|ht="0(?:\.0)?"))[^<>]*+)>'
+)
+_HIDDEN_COLUMNS = re.compile(
+    rb'<(?:\w+:)?col\s(?=[^<>]*+>)((?>[^<>]*?\b(?:hidden="(?:1|true)"|width="0(?:\.0)?"))[^<>]*+)>'
+)
+_NO_ZEROS = re.compile(rb'<(?:\w+:)?sheetView\s[^<>]{0,1000}\bshowZeros="(?:0|false)"')
 _DATES_OF_1904 = re.compile(rb'\bdate1904="(?:1|true)"')
 """States that the days of a workbook are counted from the year 1904, where a number alone does not say its weekday."""
 
@@ -107,7 +115,7 @@ class SheetDetails:
     ``formulas`` have no stored value. ``texts`` are shown instead of the values. ``styles`` has the number of a format
     in ``formats`` for each cell of the area, row by row; it is empty if all cells are plain. ``merged`` has first and
     last cells, or is ``None`` if the reader of values knows them. ``drawn_lines`` are the texts of boxes, pictures and
-    charts, and ``page_lines`` those of headers and footers. ``silent_picture_count`` counts pictures without a
+    charts, and ``page_lines`` those of headers and footers. ``undescribed_picture_count`` counts pictures without a
     description.
     """
 
@@ -121,7 +129,8 @@ class SheetDetails:
     merged_ranges: Sequence[tuple[Cell, Cell]] | None = None
     drawn_lines: Sequence[str] = ()
     page_lines: Sequence[str] = ()
-    silent_picture_count: int = 0
+    undescribed_picture_count: int = 0
+    shows_zeros: bool = True
 
 
 def sheet_details(file: BinaryIO) -> Callable[[str, SheetArea], SheetDetails]:
@@ -218,7 +227,7 @@ class _SheetParts:
 
     notes: Mapping[Cell, str] = field(default_factory=dict)
     drawn_lines: list[str] = field(default_factory=list)
-    silent_picture_count: int = 0
+    undescribed_picture_count: int = 0
     filtered_rows: set[int] = field(default_factory=set)
 
     def read(self, archive: zipfile.ZipFile, kind: str, part: str, hidden_rows: frozenset[int]) -> None:
@@ -226,7 +235,7 @@ class _SheetParts:
         if kind.endswith("/comments"):
             self.notes = _notes(archive, part)
         elif kind.endswith("/drawing"):
-            self.silent_picture_count += silent_picture_count(_xml_tree(archive, part))
+            self.undescribed_picture_count += undescribed_picture_count(_xml_tree(archive, part))
             charts = [(relation_id, chart) for relation_id, _, chart in _related_parts(archive, part)]
             self.drawn_lines += drawing_lines(archive, part, charts)
         elif kind.endswith("/vmlDrawing"):
@@ -256,7 +265,8 @@ def _details(
         hidden_columns=hidden_columns,
         drawn_lines=_distinct(parts.drawn_lines),
         page_lines=_distinct(page_lines(data)),
-        silent_picture_count=parts.silent_picture_count + [*picture_cells.values()].count(""),
+        shows_zeros=_NO_ZEROS.search(data, 0, MAX_VIEW_BYTES) is None,
+        undescribed_picture_count=parts.undescribed_picture_count + [*picture_cells.values()].count(""),
     )
 
 
@@ -300,7 +310,7 @@ def _styles(data: bytes, formats: Sequence[str], area: SheetArea) -> Sequence[in
 
 def _hidden(data: bytes) -> tuple[frozenset[int], frozenset[int]]:
     """Return the hidden rows and columns, without those of collapsed groups, which a click shows."""
-    if b'hidden="' not in data:
+    if not any(text in data for text in (b'hidden="', b' width="0', b' ht="0')):
         return frozenset(), frozenset()
     rows: set[int] = set()
     columns: set[int] = set()
@@ -375,6 +385,8 @@ _COLUMNS_SPANNED = f"{TABLE}number-columns-spanned"
 _ROWS_SPANNED = f"{TABLE}number-rows-spanned"
 _TIME_VALUE = f"{OFFICE}time-value"
 _DAYS = re.compile(r"-?PT(?:2[4-9]|[3-9][0-9]|[0-9]{3,})H")
+_NAMED_DATE = re.compile(r"[^\W\d_]{3}|[年月日时]|^[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?: [AP]M)?$|^[0-9]{4}$")
+_NUMBER = re.compile("[0-9]")
 _CELL = f"{TABLE}table-cell"
 _COVERED = f"{TABLE}covered-table-cell"
 _STRING_VALUE = f"{OFFICE}string-value"
@@ -437,7 +449,7 @@ def _opendocument_tables(archive: zipfile.ZipFile) -> Mapping[str, SheetDetails]
             hidden_columns=frozenset(table.hidden_columns),
             drawn_lines=drawn_lines.get(name, ()),
             page_lines=shown_page_lines,
-            silent_picture_count=sum(map(_is_silent_picture, table.drawings)),
+            undescribed_picture_count=sum(map(_is_undescribed_picture, table.drawings)),
         )
         for name, table in tables.items()
     }
@@ -458,7 +470,7 @@ def _lines_of_drawings(
         return {}, ()  # the styles are damaged
 
 
-def _is_silent_picture(drawing: Any) -> bool:
+def _is_undescribed_picture(drawing: Any) -> bool:
     """Return whether a drawing is a picture, and not that of a chart, without a description."""
     if drawing.find(f".//{DRAW}image") is None or drawing.find(f".//{DRAW}object") is not None:
         return False
@@ -507,8 +519,7 @@ def _shown_text(cell: Any) -> str:
     if kind == "time":
         return _paragraphs(cell) if _DAYS.match(cell.get(_TIME_VALUE, "")) else ""
     if kind == "date":
-        text = _paragraphs(cell)
-        return text if _is_name(text) else ""
+        return _shown_date(_paragraphs(cell), cell.get(f"{OFFICE}date-value", ""))
     if kind not in _NUMBER_TYPES:
         return ""
     text = _paragraphs(cell)
@@ -517,9 +528,13 @@ def _shown_text(cell: Any) -> str:
     return _digits(cell.get(_VALUE, ""), kind)
 
 
-def _is_name(date_text: str) -> bool:
-    """Return whether a date is shown as the name of a weekday or a month, without a number."""
-    return "年" not in date_text and not any(map(str.isdigit, date_text))
+def _shown_date(text: str, value: str) -> str:
+    """Return a date that is shown with a name, as a time or as a year; a day without the time that is not shown.
+    Return an empty text for others, which read better in ISO format.
+    """
+    if _NAMED_DATE.search(text) or (text and not _NUMBER.search(text)):
+        return text
+    return value.partition("T")[0] if "T" in value and ":" not in text else ""
 
 
 def _digits(number: str, kind: str) -> str:

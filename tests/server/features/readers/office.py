@@ -167,12 +167,13 @@ def sheets(
         sheet_elements += f'<sheet name="{name}" sheetId="{i}" r:id="rId{i}"/>'
         lines = ""
         for r, row in enumerate(rows, start=1 + corner[0]):
+            names = {c: f"{chr(65 + c)}{r}" for c in range(corner[1], corner[1] + len(row))}
             cells = "".join(
-                f'<c r="{chr(65 + c)}{r}"><f>{escape(v[1:])}</f></c>'
+                f'<c r="{names[c]}"><f>{escape(v[1:])}</f></c>'
                 if isinstance(v, str) and v.startswith("=")
-                else f'<c r="{chr(65 + c)}{r}" t="inlineStr"><is><t>{escape(v)}</t></is></c>'
+                else f'<c r="{names[c]}"{styles.get(names[c], "")} t="inlineStr"><is><t>{escape(v)}</t></is></c>'
                 if isinstance(v, str)
-                else f'<c r="{chr(65 + c)}{r}"{styles.get(f"{chr(65 + c)}{r}", "")}><v>{v}</v></c>'
+                else f'<c r="{names[c]}"{styles.get(names[c], "")}><v>{v}</v></c>'
                 for c, v in enumerate(row, start=corner[1])
                 if v is not None
             )

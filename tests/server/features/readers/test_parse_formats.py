@@ -202,21 +202,62 @@ async def test_a_second_table_of_a_sheet_has_its_own_header(
         ("h:mm:ss", 75.7 / 86400, "00:01:16"),
         ("h:mm:ss.00", 86399.999 / 86400, "00:00:00.00"),
         ("yyyy-mm-dd h:mm:ss.00", 46096 + 75.44 / 86400, "2026-03-15 00:01:15.44"),
-        ("yyyy-mm-dd h:mm", 46096.999999, "2026-03-16 00:00:00"),
+        ("yyyy-mm-dd h:mm", 46096.999999, "2026-03-16 00:00"),
+        ("yyyy-mm-dd", 46096.6, "2026-03-15"),
+        ("h:mm AM/PM", 46096.75, "18:00"),
+        ("mm/yyyy", 46096, "2026-03"),
+        ("yyyy", 46096.5, "2026"),
         ("[mm]:ss.0", 75.44 / 86400, "01:15.4"),
         ("[h]:mm:ss.000", 1.5 + 75.44 / 86400, "36:01:15.440"),
-        ("[<10]0.0;0", 7, "7"),
+        ("[<10]0.0;0", 7, "7.0"),
+        ("[<10]0.0;0", -12, "-12.0"),
+        ("[<10]0.0;0", 12.4, "12"),
+        ('[>=1000000]0.0,,"M";[>=1000]0.0,"K";0', 1250000, "1.3M"),
+        ('[=1]0" day";0" days"', 1, "1 day"),
+        ("[>=100000]##\\,##\\,##0;##,##0", 1234567, "12,34,567"),
+        ("[<-5]0;[>5]0", 1, "1"),
+        ("#'##0.00", 1234.5, "1'234.50"),
+        ("##0.0E+0", 12345, "12.3E+3"),
+        (";;;", 7, ""),
+        ('@" kg"', "ten", "ten kg"),
+        ('0.0;-0.0;0;"(" @ ")"', "ten", "( ten )"),
+        (";;;", "ten", ""),
+        ("0.0", "ten", "ten"),
         ("0." + "0" * 100, 1.5, "1.5"),
         ("0" * 1000, 1.5, "1.5"),
-        ("0.00", 1e300, "1e+300"),
+        ("0.00", 1e300, "1E+300"),
     ],
 )
 async def test_a_cell_of_a_spreadsheet_reads_as_it_shows(
-    read: Reading, number_format: str, value: float, shown_text: str
+    read: Reading, number_format: str, value: float | str, shown_text: str
 ) -> None:
     data = office.sheets({"S": [["Item", "Value"], ["x", value]]}, formats={"B2": number_format})
     [part] = await read("values.xlsx", data)
     assert part.text == f"Item | Value\nx | {shown_text}"
+
+
+@pytest.mark.parametrize(
+    ("text", "replacement", "cells"),
+    [
+        (
+            "<sheetData>",
+            '<sheetViews><sheetView showZeros="0"/></sheetViews><sheetData>',
+            "Depot | Trucks\nAlder | 12\nBirch |",
+        ),
+        (
+            "<sheetData>",
+            '<cols><col min="2" max="2" width="0"/></cols><sheetData>',
+            "Depot\nAlder\nBirch",
+        ),
+        ('<row r="2"', '<row r="2" ht="0"', "Depot | Trucks\nBirch | 0"),
+    ],
+)
+async def test_zeros_and_cells_that_a_sheet_hides_are_not_read(
+    read: Reading, text: str, replacement: str, cells: str
+) -> None:
+    data = office.sheets({"S": [["Depot", "Trucks"], ["Alder", 12], ["Birch", 0]]})
+    sheet, *_ = await read("depots.xlsx", office.rewritten(data, "*sheet1.xml", text, replacement))
+    assert sheet.text.rstrip() == cells
 
 
 async def test_errors_and_notes_of_cells_are_read(read: Reading) -> None:
@@ -245,8 +286,13 @@ def _ods_cell(text: str, value: str = "", attributes: str = "") -> str:
         ("time' office:time-value='PT37H30M00S", "37:30", "37:30"),
         ("time' office:time-value='PT24H00M00S", "24:00", "24:00"),
         ("time' office:time-value='PT17H45M00S", "5.45 PM", "17:45:00"),
-        ("date' office:date-value='2026-03-15", "15. März 2026", "2026-03-15"),
-        ("date' office:date-value='2026-03-15", "二〇二六年三月十五日", "2026-03-15"),
+        ("date' office:date-value='2026-03-15", "15. März 2026", "15. März 2026"),
+        ("date' office:date-value='2026-03-15", "二〇二六年三月十五日", "二〇二六年三月十五日"),
+        ("date' office:date-value='2026-03-15", "03/15/26", "2026-03-15"),
+        ("date' office:date-value='2026-03-15T14:30:00", "3/15/26", "2026-03-15"),
+        ("date' office:date-value='2026-03-15T14:30:00", "3/15/26 2:30 PM", "2026-03-15 14:30:00"),
+        ("date' office:date-value='2026-03-15T14:30:00", "2:30 PM", "2:30 PM"),
+        ("date' office:date-value='2026-03-15", "2026", "2026"),
         ("date' office:date-value='2026-03-15", "Sonntag", "Sonntag"),
         ("date' office:date-value='2026-03-15", "星期日", "星期日"),
         ("percentage' office:value='0.625", "", "62.5%"),
@@ -410,7 +456,7 @@ def test_cells_are_shown_as_people_see_them() -> None:
         "0.3",
         "TRUE",
         "a b",
-        "1e+20",
+        "1E+20",
     ]
     assert [letters(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
 
@@ -425,8 +471,8 @@ def test_cells_are_shown_as_people_see_them() -> None:
         (datetime(2026, 3, 5, 15, 4), "ddd d-mmm h:mm AM/PM", "Thu 5-Mar 3:04 PM"),
         (datetime(2026, 3, 5, 15, 4, 9), "mmm d, hh:mm:ss", "Mar 5, 15:04:09"),
         (46086, "[$-804]aaaa;@", "星期四"),
-        (date(2026, 3, 5), "dd/mm/yyyy", None),
-        (date(2026, 3, 5), "[$-419]d mmmm", None),
+        (date(2026, 3, 5), "dd/mm/yyyy", "2026-03-05"),
+        (date(2026, 3, 5), "[$-419]d mmmm", "2026-03-05"),
         (5, '0"日"', "5日"),
         (5, '0 "hammmer"', "5 hammmer"),
     ],
