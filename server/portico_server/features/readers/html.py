@@ -35,11 +35,22 @@ _APART = {
     "h5",
     "h6",
 }
-_MARKED = {"li", "ol", "ul", "table", "tr", "td", "th", "sup", "rt", "img", "input"}
+_MARKED = {
+    *("li", "ol", "ul", "table", "thead", "tbody", "tfoot", "tr", "td", "th", "sup", "a", "rt", "img"),
+    *("input", "button"),
+}
 """Elements whose texts are written with more than breaks around them."""
 
-_TEXT_INPUTS = ("text", "search", "email", "tel", "url", "number", "date", "time", "month", "week")
-"""Types of the fields of a form whose values a person reads."""
+_TEXT_INPUTS = {
+    *("text", "search", "email", "tel", "url", "number", "date", "time", "month", "week"),
+    *("submit", "button", "reset"),
+}
+"""Types of the fields and buttons of a form whose values a person reads."""
+
+_HIDDEN = (HIDDEN_TAGS - {"button"}) | {"rp", "datalist"}
+
+_NOTE_MARK = re.compile(r"\s*\[?(\w{1,3}|[*†‡§]{1,3})\]?\s*")
+"""Text of a link to a note."""
 
 _UNSEEN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 
@@ -74,6 +85,21 @@ def sections(source: SourceDocument) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from found_sections.sections()
 
 
+def _is_note_link(link: Any) -> bool:
+    """Return whether a link is marked as one to a note."""
+    return link.get("role") == "doc-noteref" or "noteref" in link.get("epub:type", "")
+
+
+def _has_note_link(superscript: Any) -> bool:
+    """Return whether a superscript contains a link to a place in a page, or is the whole text of one."""
+    link = next(superscript.iterchildren("a"), None)
+    if link is None and superscript.getprevious() is None and superscript.getnext() is None:
+        link = superscript.getparent()
+        if link is None or (link.text or "").strip() or (superscript.tail or "").strip():
+            return False
+    return link is not None and link.tag == "a" and "#" in link.get("href", "")
+
+
 def _has_caption(image: Any) -> bool:
     """Return whether the caption of a picture is the same text as its description."""
     figure = next(image.iterancestors("figure"), None)
@@ -92,7 +118,10 @@ class _Sections:
         self._table_count = 0
         self._cells: list[tuple[int, int, int, Any]] = []
         """The open cells: numbers of sections, of pieces and of tables before them, and their elements."""
-        self._superscripts: list[tuple[int, int]] = []
+        self._note_marks: list[tuple[int, int, Any]] = []
+        """The open superscripts and links, as some lead to notes: numbers of sections and of pieces before them, and
+        their elements.
+        """
         self._follows_mark = False
 
     def title(self, text: str) -> None:
@@ -109,7 +138,8 @@ class _Sections:
             return True
         if tag in ("select", "svg"):
             self._insert(" ".join(_chosen_options(node) if tag == "select" else _drawing_texts(node)))
-        return tag in HIDDEN_TAGS or tag == "rp"
+            return True
+        return tag in _HIDDEN
 
     def opens(self, tag: str, node: Any) -> None:
         if tag in _HEADINGS:
@@ -129,8 +159,10 @@ class _Sections:
             self._table_count += 1
         elif tag in ("td", "th"):
             self._cells.append((len(self._sections), len(pieces), self._table_count, node))
-        elif tag == "sup":
-            self._superscripts.append((len(self._sections), len(pieces)))
+        elif tag in ("sup", "a"):
+            self._note_marks.append((len(self._sections), len(pieces), node))
+        elif tag == "button":
+            pieces.append(" ")
         elif tag == "rt":
             pieces.append("(")
         elif tag == "img" and node.get("alt", "").strip() and not _has_caption(node):
@@ -172,8 +204,12 @@ class _Sections:
             self._tables.pop()
         elif tag in ("ol", "ul") and self._lists:
             self._lists.pop()
-        elif tag == "sup":
-            self._close_superscript()
+        elif tag in ("thead", "tbody", "tfoot") and self._tables:
+            self._tables[-1].end_group()
+        elif tag in ("sup", "a"):
+            self._close_note_mark()
+        elif tag == "button":
+            pieces.append(" ")
         elif tag == "rt":
             pieces.append(")")
         self._break(tag)
@@ -194,12 +230,17 @@ class _Sections:
             del pieces[start:]
             self._tables[-1].add_cell(" ".join(text.split()), node)
 
-    def _close_superscript(self) -> None:
-        section, start = self._superscripts.pop()
-        if section == len(self._sections):
-            pieces = self._sections[-1][1]
-            superscript = "".join(pieces[start:])
-            pieces[start:] = [superscript_text("".join(pieces[max(0, start - 3) : start]), superscript)]
+    def _close_note_mark(self) -> None:
+        section, start, node = self._note_marks.pop()
+        if section != len(self._sections) or (node.tag == "a" and not _is_note_link(node)):
+            return
+        pieces = self._sections[-1][1]
+        text_before = "".join(pieces[max(0, start - 3) : start])
+        superscript = "".join(pieces[start:])
+        text = superscript_text(text_before, superscript)
+        if text == superscript and text_before.strip() and (mark := _NOTE_MARK.fullmatch(superscript)):
+            text = f"[{mark[1]}]" if node.tag == "a" or _has_note_link(node) else superscript
+        pieces[start:] = [text]
 
     def _break(self, tag: str) -> None:
         if tag not in _BLOCKS or (self._follows_mark and tag in ("p", "div")):

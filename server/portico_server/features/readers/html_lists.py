@@ -21,14 +21,14 @@ class ListNumbers:
     def __init__(self, node: Any) -> None:
         self._write = ODF_NUMBERS.get(node.get("type", "1"), decimal)
         self._step = 1 if node.get("reversed") is None else -1
-        start = whole_number(node.get("start", ""))
+        start = _integer(node.get("start", ""))
         if start is None:
             start = 1 if self._step == 1 else sum(1 for _ in node.iterchildren("li"))
         self._next = start
 
     def next_label(self, item: Any) -> str:
         """Return the number of the next item as a browser shows it."""
-        value = whole_number(item.get("value", ""))
+        value = _integer(item.get("value", ""))
         number = self._next if value is None else value
         self._next = number + self._step
         return f"{self._write(number)}."
@@ -49,7 +49,7 @@ class RowWriter:
         if self._column >= MAX_COLUMNS:
             return
         self._cells[self._column] = text
-        row_count = _span(node, "rowspan")
+        row_count = MAX_COLUMNS if node.get("rowspan") == "0" else _span(node, "rowspan")
         if row_count > 1:
             self._above[self._column] = (row_count, text[:MAX_TITLE_CHARS])
         self._column += _span(node, "colspan")
@@ -64,6 +64,10 @@ class RowWriter:
             self._above = {column: cell for column, cell in above if cell[0] > 0}
         self._column = 0
         return self.take_cells()
+
+    def end_group(self) -> None:
+        """End a group of rows, beyond which no cell reaches."""
+        self._above = {}
 
     def take_cells(self) -> str:
         """Return the cells of the row so far as a line, and remove them."""
@@ -85,6 +89,12 @@ class RowWriter:
             text = ""
         self._cells[column] = text
         self._repeated_chars += len(text)
+
+
+def _integer(text: str) -> int | None:
+    """Return the whole number with an optional sign that ``text`` represents; ``None`` for any other text."""
+    number = whole_number(text.removeprefix("-").removeprefix("+"))
+    return number if number is None or not text.startswith("-") else -number
 
 
 def _span(node: Any, attribute: str) -> int:

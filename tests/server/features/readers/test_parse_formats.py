@@ -541,13 +541,14 @@ async def test_cues_need_no_empty_lines_between_them(read: Reading, source: str)
 
 async def test_a_book_is_read_in_the_order_of_its_chapters(read: Reading) -> None:
     data = office.book(
-        "The Lock", ["<h1>One</h1><p>It was <i>dark</i>.</p>", "<h1>第二章</h1><p>天亮了。</p>"]
+        "The Lock",
+        ["<h1>One</h1><p>It was <i>dark</i>.</p>", "<h1>第二章</h1><p>天亮了。<button>下一章</button></p>"],
     )
     parts = await read("lock.epub", data)
     assert [(part.place.heading, part.text) for part in parts] == [
         (("The Lock",), "The Lock, A. Writer"),
         (("The Lock", "One"), "One\n\nIt was dark."),
-        (("The Lock", "第二章"), "第二章\n\n天亮了。"),
+        (("The Lock", "第二章"), "第二章\n\n天亮了。 下一章"),
     ]
     assert stand_in_one_text(parts)
 
