@@ -31,8 +31,11 @@ from multihop import LANGUAGES, MultihopQuestion, generate
 
 DATA = HERE.parent.parent / "shared" / "data" / "retrieval"
 
-DENIALS = ("not in these documents", "没有相关内容", "沒有相關內容")
-"""Phrases of a refusal."""
+DENIALS = (
+    *("not in these documents", "没有相关内容", "沒有相關內容"),
+    *("no sentence in these documents", "没有找到回答这个问题的句子"),
+)
+"""Phrases of a refusal, also of one that shows the nearest sections."""
 
 DOUBTS = ("The nearest passages:", "最接近的段落：")
 """Phrases before passages that may not answer the question."""

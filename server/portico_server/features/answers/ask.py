@@ -43,7 +43,7 @@ from portico_server.features.answers.language import (
 )
 from portico_server.features.answers.length import cut_to_length
 from portico_server.features.answers.proposed import proposed_questions
-from portico_server.features.answers.quote import near, nearest, other_side, quote_answer
+from portico_server.features.answers.quote import near, nearest, nearest_sections, other_side, quote_answer
 from portico_server.features.answers.repetition import repeats
 from portico_server.features.answers.standalone import standalone_question
 from portico_server.features.answers.trust import ReaderTest, is_tiny
@@ -140,11 +140,13 @@ class AskApp:
         if search_result.files == 0:
             denial = [no_documents(turns.question, is_waiting=search_result.waiting > 0)]
             return await self._say(denial, (), limit, context), search_result
-        if judgement.verdict == "absent":
-            denial = [not_found(turns.question)]
-            return await self._say(
-                denial, (), limit, context, nearest=nearest(search_result.passages)
-            ), search_result
+        if judgement.verdict == "absent" and not (judgement.is_near and writes and not share.brief):
+            near_passages = nearest(search_result.passages)
+            pieces = nearest_sections(turns.question, near_passages) if judgement.is_near else ()
+            reply = await self._say(
+                pieces or [not_found(turns.question)], (), limit, context, nearest=near_passages
+            )
+            return reply, search_result
         differing = await _differing(query, judgement, search_result.passages)
         if not writes:
             quotes = quote_answer(turns.question, judgement, search_result.passages, differing)
@@ -163,7 +165,13 @@ class AskApp:
         if differing is not None:
             differing = differing.among(passage_numbers)
         answer = _Answer(
-            context, model, passages, self._vectors_within(context), unsupported_action, differing
+            context,
+            model,
+            passages,
+            self._vectors_within(context),
+            unsupported_action,
+            differing,
+            is_doubtful=judgement.verdict == "absent",
         )
         reply = await answer.ask(turns, request.options, share)
         return replace(reply, citations=passages, model=self.card.name), search_result
@@ -386,8 +394,11 @@ class _Answer:
         vectors: Embedder,
         unsupported_action: Unsupported,
         differing: Difference | None,
+        *,
+        is_doubtful: bool = False,
     ) -> None:
         self._context = context
+        self._is_doubtful = is_doubtful
         self._model = model
         self._passages = passages
         self._differing = differing
@@ -463,9 +474,11 @@ class _Answer:
 
     @property
     def _remark(self) -> str:
-        """Return the remark in the prompt about sources that contradict each other; empty if there are none."""
+        """Return the remark in the prompt about sources that contradict each other, or that may not answer; empty if
+        there are none.
+        """
         if self._differing is None:
-            return ""
+            return builtin.text("doubtful-passages") if self._is_doubtful else ""
         first, *others = (f"[{self._passages[side.passage].rank}]" for side in self._differing.sides)
         name = "differing-passages-ranked" if self._differing.by else "differing-passages"
         return builtin.text(name, first=first, others=", ".join(others))

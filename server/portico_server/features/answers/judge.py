@@ -60,6 +60,13 @@ BARE_CODE_PENALTY = 9.0
 them.
 """
 
+MIN_NEAR_SOFT, MIN_NEAR_SOFT_CJK = 0.6, 0.65
+"""Minimum similarity of the question's words to the nearest words of a passage, weighted by rarity, at which the
+passage is about what the question asks, for other questions and for Chinese ones; from 0 to 1."""
+
+MIN_NEAR_WORDS_SHARE = 0.7
+"""Minimum share of the question's words in such a passage if no vectors are available."""
+
 LANGUAGE_SAMPLE_CHARS = 2_000
 """Number of characters of a passage from which its language is detected."""
 
@@ -84,13 +91,15 @@ class Judgement:
     """The verdict on a question and its passages. ``candidates`` with their scores, best first. ``chain``: candidates
     that answer together, in order, if there are several.
 
-    ``evidence``: the log-odds that the passages contain an answer.
+    ``evidence``: the log-odds that the passages contain an answer. ``is_near``: a passage is about what the question
+    asks, even if no sentence answers.
     """
 
     verdict: Verdict
     candidates: tuple[tuple[QuoteCandidate, float], ...]
     chain: tuple[QuoteCandidate, ...] = ()
     evidence: float = 0.0
+    is_near: bool = False
 
 
 async def judge(
@@ -171,7 +180,15 @@ def _judge(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     known_weights, lines = _of_passages(material.cjk, soft is not None)
     features = material.of_passages(soft)
     evidence = _sum(known_weights, features) + lines.constant
-    return Judgement(_verdict(material, features, evidence, lines), scored_candidates, evidence=evidence)
+    verdict = _verdict(material, features, evidence, lines)
+    return Judgement(verdict, scored_candidates, evidence=evidence, is_near=_is_near(features, material.cjk))
+
+
+def _is_near(features: Mapping[str, float], cjk: bool) -> bool:
+    """Return whether a passage is about what the question asks."""
+    if "soft" in features:
+        return features["soft"] >= (MIN_NEAR_SOFT_CJK if cjk else MIN_NEAR_SOFT)
+    return features["plain"] >= MIN_NEAR_WORDS_SHARE
 
 
 def _soft(material: Material, vectors: Sequence[bytes]) -> SoftMatch:

@@ -107,6 +107,21 @@ _NEAREST: Mapping[str, str] = {
 }
 
 
+_NO_SENTENCE: Mapping[str, str] = {
+    "en": "I found no sentence in these documents that answers this. The nearest sections:",
+    "zh-Hans": "这些文档中没有找到回答这个问题的句子。最接近的章节：",
+    "zh-Hant": "這些文件中沒有找到回答這個問題的句子。最接近的章節：",
+    "ja": "これらの文書に、この質問に答える文は見つかりませんでした。最も近い節：",
+    "ko": "이 문서들에서 이 질문에 답하는 문장을 찾지 못했습니다. 가장 가까운 부분:",
+    "ru": "В этих документах не найдено предложения с ответом. Ближайшие разделы:",
+    "de": "In diesen Dokumenten wurde kein Satz gefunden, der das beantwortet. Die nächsten Abschnitte:",
+    "fr": "Je n'ai trouvé dans ces documents aucune phrase qui y réponde. Les sections les plus proches :",
+    "es": "No se encontró en estos documentos una frase que lo responda. Las secciones más cercanas:",
+    "it": "In questi documenti non è stata trovata una frase che risponda. Le sezioni più vicine:",
+    "pt": "Não se encontrou nestes documentos uma frase que o responda. As secções mais próximas:",
+}
+
+
 _DIFFER: Mapping[str, str] = {
     "en": "The documents differ.",
     "zh-Hans": "各文档说法不一。",
@@ -204,6 +219,13 @@ def nearest_passages(question: str) -> str:
     question.
     """
     return _NEAREST[language(question)]
+
+
+def no_sentence(question: str) -> str:
+    """Return a sentence that introduces sections near a question that no sentence answers, in the language of the
+    question.
+    """
+    return _NO_SENTENCE[language(question)]
 
 
 def documents_differ(question: str, order: Literal["", "authority", "newer"]) -> str:

@@ -13,11 +13,13 @@ from itertools import islice
 from portico.wire import Passage
 from portico_server.core.citation_marks import cited_numbers
 from portico_server.core.dataclass import dataclass
+from portico_server.core.passage import origin
 from portico_server.features.answers import expects
 from portico_server.features.answers.differences import Difference
 from portico_server.features.answers.judge import Judgement
-from portico_server.features.answers.language import documents_differ, nearest_passages
+from portico_server.features.answers.language import documents_differ, nearest_passages, no_sentence
 from portico_server.features.answers.material import QuoteCandidate
+from portico_server.features.answers.relevance import excerpt
 from portico_server.features.answers.terms import fold, stems, words
 from portico_server.features.answers.units import QuotableUnit, row_place
 
@@ -33,6 +35,9 @@ it.
 
 NEAREST_COUNT = 3
 """Number of passages that are named if no passage answers."""
+
+MAX_EXCERPT_CHARS = 600
+"""Maximum length of the excerpt from a passage that is named if no passage answers."""
 
 FAR_SCORE_RATIO = 0.1
 """Minimum score of a passage that counts as near, as a share of the best score."""
@@ -122,6 +127,21 @@ def nearest(passages: Sequence[Passage]) -> tuple[Passage, ...]:
     )
 
 
+def nearest_sections(question: str, passages: Sequence[Passage]) -> tuple[str, ...]:
+    """Return the pieces of an answer that shows passages although none answers: an introduction, then each passage
+    with its file, its headings and an excerpt.
+    """
+    sections = (
+        f"**{origin(passage)}**\n\n{excerpt(passage.text, question, MAX_EXCERPT_CHARS)}"
+        for passage in passages
+    )
+    return no_sentence(question), *(f"\n\n{_block_quote(section)}" for section in sections)
+
+
+def _block_quote(text: str) -> str:
+    return "\n".join(f"> {line}" if line.strip() else ">" for line in text.split("\n"))
+
+
 def _choose(question: str, candidates: Sequence[tuple[QuoteCandidate, float]]) -> list[QuoteCandidate]:
     """Return the best candidate, followed by the next likely candidate if it adds a fact."""
     if not candidates:
@@ -209,7 +229,7 @@ def _block(candidate: QuoteCandidate, passage: Passage, rank: int) -> str:
         # If the citation number directly followed code, it would become part of the code.
         apart = unit.kind == "code" or text.rstrip().endswith(("```", "~~~"))
         text = f"{text}\n\n[{rank}]" if apart else f"{text} [{rank}]"
-    return "\n".join(f"> {line}" if line.strip() else ">" for line in text.split("\n"))
+    return _block_quote(text)
 
 
 def _table(header: str, row: str, rank: int) -> str:

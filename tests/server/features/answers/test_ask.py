@@ -115,6 +115,33 @@ async def test_a_question_without_relevant_passages_is_refused_without_asking_a_
     assert voice.asked == []
 
 
+NEAR = tuple(passage(line, f"Bus {line} stops at the market.") for line in range(1, 9))
+"""Passages about buses, none of which says what a bus is."""
+
+
+async def test_a_model_decides_whether_near_passages_answer(daemon: RegistryFixture) -> None:
+    model = FixedModel("These documents only list where buses stop [1].")
+    daemon.add(FixedStore("docs", NEAR), model)
+    reply, _events = await answer(daemon, ask("What is a bus?"))
+    [request] = model.asked
+    assert request.messages[0]["content"].endswith("say it, and what they say that is nearest to it.")
+    assert (reply.content, reply.citations[0]) == (model.pieces[0], NEAR[0])
+
+
+async def test_a_tiny_model_is_not_asked_about_passages_that_do_not_answer(daemon: RegistryFixture) -> None:
+    model = FixedModel("Invented.", labels=TINY)
+    daemon.add(FixedStore("docs", NEAR), model)
+    reply, events = await answer(daemon, ask("What is a bus?"))
+    assert model.asked == []
+    assert reply.content == "\n\n".join(
+        (
+            "I found no sentence in these documents that answers this. The nearest sections:",
+            *(f"> **guide.md, line {n} · Ports**\n>\n> Bus {n} stops at the market." for n in (1, 2, 3)),
+        )
+    )
+    assert events[0] == Cited((), NEAR[:3])
+
+
 async def test_an_empty_store_answers_in_chinese_to_chinese(daemon: RegistryFixture) -> None:
     daemon.add(FixedStore("docs"), FixedModel("编造"))
     reply, _events = await answer(daemon, ask("雪莲花长在哪里？"))

@@ -283,7 +283,6 @@ def test_a_command_is_quoted_with_what_introduces_it(http: httpx.Client) -> None
         ("bakery", "Who won the chess olympiad in Budapest?", "This is not in these documents."),
         ("mixed", "Who won the chess olympiad in Budapest?", "This is not in these documents."),
         ("mooncakes", "二〇一二年的奥林匹克象棋冠军是谁？", "这些文档中没有相关内容。"),
-        ("nature", "银河又叫什么河？", "这些文档中没有相关内容。"),
     ],
 )
 def test_a_question_outside_the_documents_gets_a_refusal_without_citations(
@@ -291,6 +290,14 @@ def test_a_question_outside_the_documents_gets_a_refusal_without_citations(
 ) -> None:
     message = ask(http, app, question)
     assert message["content"] == sentence
+    assert not message.get("annotations")
+
+
+def test_a_question_near_the_documents_gets_the_nearest_sections(http: httpx.Client) -> None:
+    message = ask(http, "nature", "银河又叫什么河？")
+    introduction, section, *_further = message["content"].split("\n\n")
+    assert introduction == "这些文档中没有找到回答这个问题的句子。最接近的章节："
+    assert section.startswith("> **雅芳河.md, line 1**\n>\n> 雅芳河，又叫埃文河")
     assert not message.get("annotations")
 
 
