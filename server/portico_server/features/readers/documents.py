@@ -10,6 +10,7 @@ from portico.wire import Place
 from portico_server.features.chunkers.document import NotRead, Part, SourceDocument, Unreadable
 from portico_server.features.readers import ocr
 from portico_server.features.readers.formats import (
+    OUTLINE,
     READ_AS,
     TEXT,
     FileFormat,
@@ -17,6 +18,7 @@ from portico_server.features.readers.formats import (
     looks_like_text,
     older,
 )
+from portico_server.features.readers.outline import has_headings
 from portico_server.features.readers.section import MAX_TITLE_CHARS
 
 MAX_DOCUMENT_DEPTH = 3
@@ -121,7 +123,8 @@ def document_format(source: SourceDocument) -> FileFormat:
                 "these.",
                 "unsupported_file",
             )
-    return form or TEXT
+    form = form or TEXT
+    return OUTLINE if form is TEXT and has_headings(source) else form
 
 
 def place(part: Part) -> dict[str, Any]:

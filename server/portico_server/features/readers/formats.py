@@ -63,13 +63,14 @@ def _format(
 
 
 TEXT = _format("text", "text", "sentence", "txt text")
+OUTLINE = _format("outline", "outline", "sentence", "rst adoc org tex")
 
 _OFFICE = "application/vnd.openxmlformats-officedocument"
 
 FORMATS = (
     TEXT,
     _format("markdown", "markdown", "markdown", "md markdown mdx mkd qmd rmd", "text/markdown"),
-    _format("outline", "outline", "sentence", "rst adoc org tex"),
+    OUTLINE,
     _format("log", "text", "log", "log"),
     _format("subtitles", "subtitles", "subtitles", "srt vtt"),
     _format("html", "html", "sentence", "html htm xhtml", "text/html"),

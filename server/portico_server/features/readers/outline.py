@@ -1,7 +1,10 @@
-"""reStructuredText, AsciiDoc, Org and LaTeX: one part per section, with the source text unchanged."""
+"""reStructuredText, AsciiDoc, Org, LaTeX and plain text with such headings: one part per section, with the source
+text unchanged.
+"""
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -20,6 +23,18 @@ _TEX = re.compile(
     r"[ \t]*\\(part|chapter|section|subsection|subsubsection|paragraph)\*?(?:\[[^\]]*\])?\{(.+)\}"
 )
 _TEX_LEVELS = ("part", "chapter", "section", "subsection", "subsubsection", "paragraph")
+_ASCIIDOC_UNDERLINES = "=-~^+"
+"""The marks below AsciiDoc titles of two lines, from the title of the document to the fifth level."""
+
+MAX_UNDERLINED_CHARS = 120
+"""Maximum length of an underlined heading in plain text."""
+
+MIN_HEADINGS = 2
+"""Minimum number of headings in the first `HEADINGS_SAMPLE_BYTES` of a plain text at which it is read in sections."""
+
+HEADINGS_SAMPLE_BYTES = 64 * 1024
+
+_BLOCK = re.compile(r"([-.=*_+])\1{3}")
 _UNDERLINE = re.compile(r"([=\-`:'\"~^_*+#<>.])\1{2,}[ \t]*$")
 
 
@@ -27,7 +42,15 @@ def read(source: SourceDocument) -> Iterator[Part]:
     """Yield sections, each with the path of headings above it."""
     suffix = PurePosixPath(source.name).suffix.lower().lstrip(".")
     with open_text(source) as text:
-        yield from _underlined(text) if suffix == "rst" else _read_marked_parts(text, suffix)
+        yield from _read_marked_parts(text, suffix) if suffix in ("org", "tex") else _underlined(text, suffix)
+
+
+def has_headings(source: SourceDocument) -> bool:
+    """Return whether a plain text has headings as in reStructuredText or AsciiDoc: many manuals end in ``.txt``."""
+    with source.open() as file:
+        sample = file.read(HEADINGS_SAMPLE_BYTES).decode("utf-8", "replace")
+    paths = {part.place.heading for part in _underlined(io.StringIO(sample), "txt")}
+    return len(paths - {()}) >= MIN_HEADINGS
 
 
 def _read_marked_parts(text: TextIO, suffix: str) -> Iterator[Part]:
@@ -60,18 +83,29 @@ def _heading(line: str, suffix: str) -> tuple[int, str] | None:
     return level, before if last and _ORG_TAGS.fullmatch(last[0]) else title
 
 
-def _underlined(text: TextIO) -> Iterator[Part]:
-    """Yield the sections of reStructuredText. The first kind of underline in a file marks the top level, the next kind
-    the second level, and so on.
+def _underlined(text: TextIO, suffix: str) -> Iterator[Part]:
+    """Yield the sections of reStructuredText, of AsciiDoc or of plain text. The first kind of underline in a file marks
+    the top level, the next kind the second level, and so on. In AsciiDoc, equal lines of marks enclose a block.
     """
     section = SectionReader()
-    levels: list[str] = []
+    levels = list(_ASCIIDOC_UNDERLINES) if suffix == "adoc" else []
+    block_marks = ""
     for raw in text:
         line = raw.replace("\x00", "\ufffd")
+        if section.length > SEGMENT_CHARS:
+            yield from section.flush()
+        if block_marks:
+            block_marks = "" if line.rstrip() == block_marks else block_marks
+            section.add(line)
+            continue
+        heading = _heading(line, "adoc") if suffix != "rst" else None
+        if heading is not None:
+            yield from section.flush()
+            section.enter(*heading)
         mark = _UNDERLINE.match(line)
         if mark and section.title_above(mark[1]):
             title = section.take_last()
-            if len(mark.group().rstrip()) + 2 >= len(title.strip()):
+            if _is_underlined(title.strip(), mark.group().rstrip(), suffix):
                 over = section.take_last() if section.ends_with(mark[1] * 3) else ""
                 yield from section.flush()
                 style = f"{over[:1]}{mark[1]}"
@@ -79,8 +113,24 @@ def _underlined(text: TextIO) -> Iterator[Part]:
                     levels.append(style)
                 section.enter(levels.index(style) + 1, title.strip())
                 section.add(over)
+                mark = None
             section.add(title)
+        if mark and suffix == "adoc" and _BLOCK.match(line):
+            block_marks = line.rstrip()
         section.add(line)
-        if section.length > SEGMENT_CHARS:
-            yield from section.flush()
     yield from section.flush()
+
+
+def _is_underlined(title: str, marks: str, suffix: str) -> bool:
+    """Return whether marks below a line make it a heading. Outside of reStructuredText, they are about as long as it,
+    where a wide character may count twice.
+    """
+    if suffix == "rst":
+        return len(marks) + 2 >= len(title)
+    wide_count = sum(char > "\u2e7f" for char in title)
+    return (
+        marks[0] in _ASCIIDOC_UNDERLINES
+        and len(title) <= MAX_UNDERLINED_CHARS
+        and any(map(str.isalnum, title))
+        and len(title) - 2 <= len(marks) <= len(title) + wide_count + 2
+    )

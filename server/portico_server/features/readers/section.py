@@ -48,10 +48,12 @@ class SectionReader:
     def title_above(self, over: str = "") -> bool:
         """Return whether the last line can be the text of an underlined heading.
 
-        The line must be the only line of its paragraph so far, or follow a line of ``over`` characters.
+        The line must be the only line of its paragraph so far, or follow a line of ``over`` characters or an anchor
+        such as ``[[fees]]``.
         """
         lines = self._lines
-        starts = len(lines) == 1 or (len(lines) > 1 and lines[-2].strip().strip(over or None) == "")
+        line_before = lines[-2].strip() if len(lines) > 1 else ""
+        starts = len(lines) == 1 or not line_before.strip(over or None) or line_before.startswith("[[")
         return bool(lines) and starts and bool(lines[-1].strip()) and lines[-1].lstrip()[0] not in "|>-*+#"
 
     def take_last(self) -> str:

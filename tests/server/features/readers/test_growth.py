@@ -245,6 +245,7 @@ STRUCTURES: Final[Mapping[str, tuple[str, Build]]] = {
     "cues": ("a.srt", text("00:00:01,000 --> 00:00:02,000\na\n\n")),
     "a heading above many": ("a.md", lambda n: f"# {'t' * n}\n{'## s' * 3}\n".encode() + b"## s\ntext\n" * n),
     "underlined headings": ("a.rst", text("\n\na\n===\n")),
+    "underlined headings of plain text": ("a.txt", text("\n\nab\n===\n\nabc\n---\n")),
     "log without entries": ("a.log", text("a ")),
     "nested headings in HTML": ("a.html", quarter(text("<h1><div>a"))),
     "nested tables in HTML": ("a.html", text("<table><tr><td>a")),

@@ -787,7 +787,17 @@ async def test_xml_that_is_broken_is_still_read_as_text(read: Reading) -> None:
             "a.rst",
             "Intro.\n\n=====\nTitle\n=====\n\nText.\n\nSub section\n-----------\n\nMore.\n\nOther\n-----\n\nEnd.\n",
         ),
+        (
+            "a.txt",
+            "Intro.\n\n=====\nTitle\n=====\n\nText.\n\nSub section\n-----------\n\nMore.\n\nOther\n-----\n\nEnd.\n",
+        ),
         ("a.adoc", "Intro.\n\n= Title\n\nText.\n\n== Sub section\n\nMore.\n\n== Other\n\nEnd.\n"),
+        (
+            "a.adoc",
+            "Intro.\n\n'''\n\nTitle\n=====\n\nText.\n\n[[sub]]\nSub section\n-----------\n----\nMore.\n----\n\n"
+            "== Other\n\nEnd.\n",
+        ),
+        ("manual.txt", "Intro.\n\n= Title\n\nText.\n\n== Sub section\n\nMore.\n\n== Other\n\nEnd.\n"),
         ("a.org", "Intro.\n\n* Title\n\nText.\n\n** TODO Sub section   :tag:\n\nMore.\n\n** Other\n\nEnd.\n"),
         (
             "a.tex",
@@ -806,6 +816,20 @@ async def test_sections_of_marked_up_text_know_their_headings(read: Reading, nam
     ]
     assert "".join(part.text for part in parts) == text
     assert all(text[part.place.start : part.place.end] == part.text for part in parts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Fees\n====\n\nFive crowns.\n",  # one heading
+        "Berth | Fee\n-----------\nA | 1\n\nName   Price\n----   -----\nB   2\n",
+        "One line of a paragraph\nand a second one\n----------------\n\nan end\nof a long one\n======\n",
+        "From here\n--------------------------------------------\n\nto there\n=====================================\n",
+    ],
+)
+async def test_lines_of_plain_text_are_no_headings(read: Reading, text: str) -> None:
+    [part] = await read("notes.txt", text.encode())
+    assert (part.text, part.place.heading) == (text, ())
 
 
 @pytest.mark.parametrize(
