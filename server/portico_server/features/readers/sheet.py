@@ -243,6 +243,10 @@ class _RowGroup:
             yield self.part(
                 "\n".join([self.header, *self.lines]), self.first, self.first + len(self.lines) - 1
             )
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the rows."""
         self.lines, self.width = [], 0
 
 
@@ -267,7 +271,7 @@ def _groups(writer: PartWriter, sheet: OpenSheet, hidden: _HiddenCells) -> Itera
             is_behind_gap = True
         elif is_behind_gap and first_row and _begins_table(row, first_row, next_row):
             titles = [(number, title.strip(" |")) for number, title in enumerate(group.lines, group.first)]
-            group.lines = []
+            group.clear()
             yield from group.begin_table(titles, line, row.number + 1, row.number + 1)
             first_row, is_behind_gap = next_row, False
         else:

@@ -124,7 +124,7 @@ async def test_a_model_decides_whether_near_passages_answer(daemon: RegistryFixt
     daemon.add(FixedStore("docs", NEAR), model)
     reply, _events = await answer(daemon, ask("What is a bus?"))
     [request] = model.asked
-    assert request.messages[0]["content"].endswith("say it, and what they say that is nearest to it.")
+    assert request.messages[0]["content"].endswith("say so, and say what comes nearest to an answer.")
     assert (reply.content, reply.citations[0]) == (model.pieces[0], NEAR[0])
 
 
