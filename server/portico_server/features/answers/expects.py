@@ -15,6 +15,10 @@ from portico_server.features.answers.language import CJK
 from portico_server.features.answers.quantities import NUMBER_WORDS
 
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    # Before the words of the kinds below, which say more of such a question: "How do I restart it when it hangs?"
+    ("way", re.compile(r"^\W*how (?:can|could|do|does|did|should|would|to)\b")),
+    ("reason", re.compile(r"^\W*why\b")),
+    ("name", re.compile(r"^\W*what (?:happens|do i|does it|is the difference|can i|should i)\b")),
     (
         "count",
         re.compile(
@@ -58,6 +62,9 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
         re.compile(r"\b(?:what|which)\b|什么|什麼|哪|何"),
     ),
 )
+
+FACTS = frozenset({"count", "date", "person", "place"})
+"""The kinds of answers that are a few words: one sentence says them."""
 
 _OTHER_NUMBERS = "dozen half third quarter twice once double none"
 _NUMBER_WORDS = (*sorted(NUMBER_WORDS), *_OTHER_NUMBERS.split())

@@ -41,6 +41,7 @@ STOP_CJK = re.compile(
 """Chinese words that say nothing about the subject of a question."""
 
 _WORD = re.compile(rf"[^\W_{CJK}]+")
+_ANY_WORD = re.compile(r"\w+")
 _RUN = re.compile(rf"[{CJK}]+")
 _ENDS = r"""["'”’`)\]]*(?:\s|$)"""
 _SENTENCE = re.compile(
@@ -63,6 +64,20 @@ def terms(text: str) -> frozenset[str]:
         for part in STOP_CJK.split(run):
             stems.update((part,) if len(part) == 1 else (part[i : i + 2] for i in range(len(part) - 1)))
     return frozenset(stems)
+
+
+def is_heading(heading: str, question: str, *, exactly: bool = False) -> bool:
+    """Return whether a question is a heading, or asks about what the heading names: both have the same meaningful
+    terms, as "How do I install it?" and "Installation" have. ``exactly``: they have the same words.
+    """
+    if exactly:
+        return _words(heading) == _words(question) != []
+    question_terms = terms(question)
+    return bool(question_terms) and question_terms == terms(heading)
+
+
+def _words(text: str) -> list[str]:
+    return _ANY_WORD.findall(text.casefold())
 
 
 def excerpt(text: str, question: str, limit: int) -> str:

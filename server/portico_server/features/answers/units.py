@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -146,13 +146,26 @@ MAX_BLOCK_CHARACTERS = 900
 MAX_ITEM_CHARACTERS = 320
 """Maximum length of a list item that is quoted as a whole, in characters. A longer item is split into sentences."""
 
+MAX_SECTION_CHARACTERS = 600
+"""Maximum size of the part of a section that is quoted around its best sentence, in characters."""
+
 _FENCE = re.compile(r"[ \t]*(```+|~~~+)")
-_HEADING = re.compile(r"#{1,6}\s|<!--")
+_ASCIIDOC_FENCE = re.compile(r"(-{4,}|\.{4,})[ \t]*$")
+_HEADING = re.compile(r"#{1,6}\s|={2,6}\s+\S|<!--")
+_ANCHOR = re.compile(r"\[\[.*\]\]$|\.\. _.*:$|\.\.$")
+"""A line that names the place before a heading, in AsciiDoc or reStructuredText; an empty comment of the latter."""
+
+_HEADING_LINE = re.compile(
+    r"(?:#{1,6}|={2,6})\s+(.*?)[\s#]*|\*\*(.+)\*\*|__(.+)__|(.+[?？])::|(?:Q|问|問)[:：.]\s*(.+[?？])"
+)
+_TITLE_RULE = re.compile(r"([=\-~^\"'*+#`])\1{2,}$")
+_CODE_FOLLOWS = re.compile(r".*[:：]$|\.\. [a-z][a-z-]*::")
 _ITEM = re.compile(r"[ \t]*(?:[-*+•‣◦]|\d{1,3}[.)、]|[（(]?[一二三四五六七八九十]{1,3}[)）、])[ \t]*\S")
 _NESTED = re.compile(r"[ \t]{2,}\S")
 _ROW = re.compile(r"[ \t]*\|.*\||.*\S \| \S.*")
 _RULE = re.compile(r"[ \t]*\|?[ \t:|-]*-[ \t:|-]*\|?[ \t]*$")
 _UNDERLINE = re.compile(r"[=-]{3,}[ \t]*$")
+_INDENT = re.compile(r"[ \t]+(?=\S)")
 _CELLS = re.compile(r"([A-Z]+)\d+:([A-Z]+)\d+")
 
 
@@ -160,13 +173,15 @@ _CELLS = re.compile(r"([A-Z]+)\d+:([A-Z]+)\d+")
 class QuotableUnit:
     """A quotable piece of a passage: the passage's text from ``start`` to ``end``.
 
-    ``lead`` is quoted before the piece: the header of its table, or the introduction of its list.
+    ``lead`` is quoted before the piece: the header of its table, or the introduction of its list. ``best`` is the
+    sentence that answers in a piece that is a section.
     """
 
     start: int
     end: int
     kind: str = "sentence"
     lead: Span | None = None
+    best: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,30 +251,142 @@ def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> l
     return quotable_units
 
 
+def section_around(text: str, unit: QuotableUnit) -> QuotableUnit:
+    """Return ``unit`` with what belongs to it in its section: its paragraph, what introduces it, and the list, code,
+    table and paragraphs that follow, as far as `MAX_SECTION_CHARACTERS` allows.
+    """
+    blocks = list(_blocks(text))
+    own_numbers = [number for number, block in enumerate(blocks) if _meet(block, unit)]
+    if not own_numbers or unit.kind == "row":
+        return unit
+    first, last = own_numbers[0], own_numbers[-1]
+    if blocks[last].end - blocks[first].start > MAX_SECTION_CHARACTERS:
+        return _rest_of_block(text, unit, blocks[last])
+
+    def fits(first: int, last: int, limit: int = MAX_SECTION_CHARACTERS) -> bool:
+        """Return whether the blocks are in one section and within the limit. A heading separates sections."""
+        spans = zip(blocks[first:last], blocks[first + 1 : last + 1], strict=True)
+        return blocks[last].end - blocks[first].start <= limit and not any(
+            text[above.end : below.start].strip() for above, below in spans
+        )
+
+    while first and blocks[first].kind != "prose" and fits(first - 1, last, MAX_BLOCK_CHARACTERS):
+        first -= 1
+    while last + 1 < len(blocks):
+        belongs = blocks[last + 1].kind != "prose"
+        if not fits(first, last + 1, MAX_BLOCK_CHARACTERS if belongs else MAX_SECTION_CHARACTERS):
+            break
+        last += 1
+    while first and fits(first - 1, last):
+        first -= 1
+    return QuotableUnit(
+        blocks[first].start,
+        blocks[last].end,
+        "code" if blocks[last].kind == "code" else "section",
+        best=(unit.start, unit.end),
+    )
+
+
+def _meet(block: _Block, unit: QuotableUnit) -> bool:
+    return block.start < unit.end and unit.start < block.end
+
+
+def _rest_of_block(text: str, unit: QuotableUnit, block: _Block) -> QuotableUnit:
+    """Return ``unit`` with the sentences or items after it in its own long block."""
+    following = (
+        later_unit.end
+        for later_unit in units(text)
+        if unit.end <= later_unit.start and later_unit.end <= block.end
+    )
+    end = max((end for end in following if end - unit.start <= MAX_SECTION_CHARACTERS), default=unit.end)
+    return replace(unit, end=end, best=(unit.start, unit.end))
+
+
+def section_below(
+    text: str, is_heading: Callable[[str], bool], headings: Sequence[str] = ()
+) -> QuotableUnit | None:
+    """Return the first unit below the first heading that ``is_heading`` accepts: a heading within ``text``, or the last
+    one of ``headings``, below which ``text`` is.
+    """
+    begins = [end for heading, end in _headings(text) if is_heading(heading)]
+    if not begins and headings and is_heading(headings[-1]):
+        begins = [0]
+    if not begins:
+        return None
+    return next((unit for unit in units(text, headings=(*headings,)) if unit.start >= begins[0]), None)
+
+
+def _headings(text: str) -> Iterator[tuple[str, int]]:
+    """Yield each heading within a text, and the offset of the text below it: also the questions of a list of questions
+    and answers, which are terms of a definition list, or lines in bold.
+    """
+    above = ""
+    for begin, line in _lines(text):
+        bare = line.strip()
+        if is_title_rule(above, bare):
+            yield above, begin + len(line)
+        elif match := _HEADING_LINE.fullmatch(bare):
+            yield next(filter(None, match.groups())), begin + len(line)
+        above = bare
+
+
 def _blocks(text: str) -> Iterator[_Block]:
     """Yield blocks, which are runs of lines of one kind: prose, list, table or code. Headings and rules are omitted."""
     kind, start, end = "", 0, 0
-    fence = ""
-    for begin, line in _lines(text):
+    fence = indent = title = ""
+    title_start = title_end = 0
+    lines = list(_lines(text))
+    for number, (begin, line) in enumerate(lines):
         stop = begin + len(line.rstrip())
+        bare = line.strip()
         if fence:
             end = stop
-            if line.strip().startswith(fence):
+            if bare.startswith(fence):
                 yield _Block("code", start, end)
                 kind = fence = ""
             continue
-        match = _FENCE.match(line)
-        now = _kind(line, kind)
-        if match is not None or now != kind or (not now and kind):
+        if indent and (not bare or line.startswith(indent)):
+            end = stop if bare else end
+            continue
+        if is_title_rule(title, bare):
+            # The line above was the last one of its paragraph, and is a heading.
+            if kind and start < title_start:
+                yield _Block(kind, start, title_end)
+            kind = title = indent = ""
+            continue
+        match = _FENCE.match(line) or _ASCIIDOC_FENCE.match(line)
+        indent = "" if match is not None else _code_indent(lines, number)
+        now = "code" if indent else _kind(line, kind)
+        if match is not None or indent or now != kind or (not now and kind):
             if kind:
                 yield _Block(kind, start, end)
             kind, start = now, begin
         if match is not None:
             fence, kind, start = match[1], "code", begin
-        if line.strip():
+        title, title_start, title_end = bare, begin, end
+        if bare:
             end = stop
     if kind:
         yield _Block(kind, start, end)
+
+
+def is_title_rule(title: str, rule: str) -> bool:
+    """Return whether ``rule`` underlines ``title``, the line above it, as in reStructuredText: about as long."""
+    if not title or not _TITLE_RULE.match(rule):
+        return False
+    return len(title) - 3 <= len(rule) <= 2 * len(title) + 3 and not _TITLE_RULE.match(title)
+
+
+def _code_indent(lines: Sequence[tuple[int, str]], number: int) -> str:
+    """Return the indentation of code that begins in line ``number``, or ``""``: it follows an empty line, and before
+    that a line that ends in a colon or a directive of reStructuredText.
+    """
+    indent = _INDENT.match(lines[number][1])
+    if indent is None or number < 2 or lines[number - 1][1].strip():
+        return ""
+    lead = lines[number - 2][1]
+    deeper = indent.group().expandtabs(4).removeprefix(" " * (len(lead) - len(lead.lstrip())))
+    return indent.group() if deeper and _CODE_FOLLOWS.match(lead.strip()) else ""
 
 
 def _kind(line: str, before: str) -> str:
@@ -269,7 +396,7 @@ def _kind(line: str, before: str) -> str:
     bare = line.strip()
     if not bare:
         return "list" if before == "list" else ""
-    if _HEADING.match(bare) or _UNDERLINE.match(bare):
+    if _HEADING.match(bare) or _UNDERLINE.match(bare) or _ANCHOR.match(bare):
         return ""
     if _ROW.match(line) or (before == "table" and _RULE.match(line)):
         return "table"

@@ -65,6 +65,27 @@ RECIPES = {
     "ovens.md": "# Oven\n\nBread is baked at 230 degrees for forty minutes. Let the dough rest overnight.\n"
 }
 
+MANUAL = {
+    "faq.md": (
+        "# Questions\n\n## How do I undo a restart?\n\nA restart cannot be undone. Wait until it ends.\n\n"
+        "## When was the first node built?\n\nNobody wrote it down.\n\n## Is a restart safe?\n\n"
+        "To undo it is not safe. A restart takes a minute, and how long it takes depends on the disk.\n"
+    ),
+    "glossary.rst": (
+        "Glossary\n========\n\nDraining\n--------\n\nThe work of a node is moved to other nodes.\n\n"
+        "Node\n----\n\nA machine that does the work. What is draining it is told elsewhere.\n"
+    ),
+    "restart.adoc": (
+        "= Restarts\n\n== Restart a node that hangs\n\nFirst move its work away, then restart it.\n\n"
+        "[[rename]]\n== Names of nodes\n\nA node keeps its name.\n"
+    ),
+    "names.md": "# Names\n\n## Rename a node\n\nChange its name in `nodes.yaml`.\n",
+    "CHANGELOG.md": (
+        "# Changes\n\n## 2.1\n\n- A renamed node is restarted.\n- How a node is renamed is faster.\n\n"
+        "## 2.0\n\n- A node is renamed without a restart.\n"
+    ),
+}
+
 BREEDS = [
     (f"Breed {name}", f"{number} kg", f"{number * 3} years")
     for number, name in enumerate([f"{a}{b}" for a in "abcdefghij" for b in "klmnopqrstuv"], start=101)
@@ -112,6 +133,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         "mooncakes": MOONCAKES,
         "nature": NATURE,
         "shops": SHOPS,
+        "manual": MANUAL,
         "farm": ledgers(),
         "mixed": {**ledgers(), **RECIPES},
     }
@@ -145,6 +167,7 @@ def quotes(answer: str) -> list[tuple[str, int]]:
     quotations = []
     for block in blocks:
         text = re.sub(r"^> ?", "", block, flags=re.MULTILINE)
+        text = re.sub(r"\A\*\*.*\*\*\n\n", "", text)  # the headings above a section
         match = re.fullmatch(r"(?s)(.*?)\s*\[(\d+)\]( \|)?", text)
         assert match is not None, block
         quotations.append((match[1] + (match[3] or ""), int(match[2])))
@@ -274,7 +297,10 @@ def test_a_quoted_row_is_cited_by_its_own_number(http: httpx.Client) -> None:
 
 def test_a_command_is_quoted_with_what_introduces_it(http: httpx.Client) -> None:
     answer = ask(http, "bakery", "How do I switch the oven on?")["content"]
-    assert "> Run this to switch it on:\n>\n> ```bash\n> oven start --heat 230\n> ```\n>\n> [" in answer
+    assert answer.startswith(
+        "> **Oven**\n>\n> The oven stands in the cellar. Run this to switch it on:\n>\n> ```bash"
+    )
+    assert "> oven start --heat 230\n> ```\n>\n> Nobody else may touch it. [1]" in answer
 
 
 @pytest.mark.parametrize(
@@ -329,12 +355,36 @@ def test_a_request_for_json_is_answered_by_the_model_without_quotations(http: ht
 @pytest.mark.parametrize(
     "question", ["How is a pretzel booked in the till?", "How is a loaf booked under the till's number?"]
 )
-def test_a_sentence_is_quoted_before_code_that_repeats_the_words_of_the_question(
+def test_a_section_is_quoted_from_its_sentence_not_from_code_that_repeats_the_question(
     http: httpx.Client, question: str
 ) -> None:
     text, _number = quotes(ask(http, "bakery", question)["content"])[0]
 
-    assert text == "A pretzel is booked under its number in the till."
+    assert text.startswith("A pretzel is booked under its number in the till.\n\n```python")
+
+
+@pytest.mark.parametrize(
+    ("question", "file", "text"),
+    [
+        ("How do I undo a restart?", "faq.md", "A restart cannot be undone."),
+        ("What is draining?", "glossary.rst", "The work of a node is moved to other nodes."),
+        ("When was the first node built?", "faq.md", "Nobody wrote it down."),
+        (
+            "How do I restart a node when it hangs?",
+            "restart.adoc",
+            "First move its work away, then restart it.",
+        ),
+        ("How is a node renamed?", "names.md", "Change its name in `nodes.yaml`."),
+        ("How is a node renamed in version 2.1?", "CHANGELOG.md", "A renamed node is restarted."),
+    ],
+)
+def test_the_section_of_a_manual_that_answers_is_shown_first(
+    http: httpx.Client, question: str, file: str, text: str
+) -> None:
+    message = ask(http, "manual", question)
+
+    assert text in quotes(message["content"])[0][0], message["content"]
+    assert message["annotations"][0]["file_citation"]["filename"] == file
 
 
 def finish(http: httpx.Client, **options: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import pytest
 
 from portico_server.features.answers.language import language
-from portico_server.features.answers.relevance import excerpt, terms
+from portico_server.features.answers.relevance import excerpt, is_heading, terms
 from portico_server.features.answers.repetition import repeats
 
 
@@ -71,3 +71,23 @@ def test_the_language_of_a_question_is_detected(text: str, expected: str) -> Non
 )
 def test_a_text_that_repeats_itself_is_detected(text: str, expected: bool) -> None:
     assert repeats(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("heading", "question", "is_asked"),
+    [
+        ("Installation", "How do I install it?", True),
+        ("How do I install it?", "how do I install it", True),
+        ("Virtual DOM", "What is the virtual DOM?", True),
+        ("虚拟 DOM", "虚拟 DOM 是什么？", True),
+        ("Installation on Windows", "How do I install it?", False),
+        ("Overview", "What is this about?", False),
+    ],
+)
+def test_a_question_asks_about_a_heading(heading: str, question: str, is_asked: bool) -> None:
+    assert is_heading(heading, question) is is_asked
+
+
+def test_a_question_is_a_heading_with_the_same_words() -> None:
+    assert is_heading("When was it built?", "when was it built", exactly=True)
+    assert not is_heading("It was built", "When was it built?", exactly=True)

@@ -2,7 +2,13 @@
 
 import pytest
 
-from portico_server.features.answers.units import sentences, units
+from portico_server.features.answers.units import (
+    QuotableUnit,
+    section_around,
+    section_below,
+    sentences,
+    units,
+)
 
 
 def split(text: str) -> list[str]:
@@ -163,3 +169,76 @@ def test_headings_are_no_answers() -> None:
 def test_source_code_is_quoted_as_it_is() -> None:
     source = "def add(a, b):\n    return a + b"
     assert quotable(source, code=True) == [("code", "", source)]
+
+
+MARKDOWN_SECTION = (
+    "## Restart a node\n\nFirst move its work away:\n\n```bash\ndrain node1\n```\n\nThen restart it.\n\n"
+    "## Rename a node\n\nNames are final."
+)
+RST_SECTION = (
+    "Restart a node\n==============\n\nFirst move its work away::\n\n    drain node1\n    wait node1\n\n"
+    "Then restart it.\n\n.. _rename:\n\nRename a node\n~~~~~~~~~~~~~\n\nNames are final."
+)
+ASCIIDOC_SECTION = (
+    "== Restart a node\n\nFirst move its work away:\n\n----\n$ drain node1\n----\n\nThen restart it.\n\n"
+    "[[rename]]\n== Rename a node\n\nNames are final."
+)
+STEPS = "To restart a node:\n\n1. Drain it.\n2. Stop it.\n3. Start it.\n\nThis takes a minute."
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence", "section"),
+    [
+        (
+            MARKDOWN_SECTION,
+            "Then restart it.",
+            "First move its work away:\n\n```bash\ndrain node1\n```\n\nThen restart it.",
+        ),
+        (
+            RST_SECTION,
+            "Then restart it.",
+            "First move its work away::\n\n    drain node1\n    wait node1\n\nThen restart it.",
+        ),
+        (
+            ASCIIDOC_SECTION,
+            "Then restart it.",
+            "First move its work away:\n\n----\n$ drain node1\n----\n\nThen restart it.",
+        ),
+        (MARKDOWN_SECTION, "Names are final.", "Names are final."),
+        (RST_SECTION, "Names are final.", "Names are final."),
+        (ASCIIDOC_SECTION, "Names are final.", "Names are final."),
+        (STEPS, "To restart a node:", STEPS),
+        (STEPS, "2. Stop it.", STEPS),
+        (
+            f"{'It is slow. ' * 60}It waits for the disk. It goes on.",
+            "It waits for the disk.",
+            "It waits for the disk. It goes on.",
+        ),
+    ],
+)
+def test_a_section_is_quoted_around_its_best_sentence(text: str, sentence: str, section: str) -> None:
+    start = text.index(sentence)
+    unit = section_around(text, QuotableUnit(start, start + len(sentence)))
+
+    assert text[unit.start : unit.end] == section
+    assert unit.best == (start, start + len(sentence))
+
+
+@pytest.mark.parametrize(
+    ("text", "heading", "first"),
+    [
+        (MARKDOWN_SECTION, "Rename a node", "Names are final."),
+        (RST_SECTION, "Rename a node", "Names are final."),
+        (ASCIIDOC_SECTION, "Rename a node", "Names are final."),
+        ("**Can I rename it?**\n\nNo.", "Can I rename it?", "No."),
+        ("Can I rename it?::\n\tNo, names are final.", "Can I rename it?", "No, names are final."),
+        ("Q: Can I rename it?\n\nNo.", "Can I rename it?", "No."),
+        ("问：可以改名吗？\n\n不可以。", "可以改名吗？", "不可以。"),
+        ("Names are final.", "Rename a node", "Names are final."),
+        ("## Restart\n\nStop it.", "Rename", ""),
+    ],
+)
+def test_text_below_a_heading_is_found(text: str, heading: str, first: str) -> None:
+    unit = section_below(text, lambda line: line == heading, ("Nodes", "Rename a node"))
+
+    assert (text[unit.start : unit.end] if unit is not None else "") == first
