@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import pairwise
 from typing import Final
 
 from portico_server.core.dataclass import dataclass
-from portico_server.features.readers.table_cells import MAX_UNIT_CHARS, is_blank, is_value, text_of
+from portico_server.features.readers.table_cells import (
+    MAX_UNIT_CHARS,
+    TypedColumn,
+    is_blank,
+    is_value,
+    text_of,
+    typed_column,
+)
 
 MAX_TITLE_ROWS: Final = 5
 """Maximum number of rows above a header."""
 
 MAX_NAME_CHARS: Final = 80
 """Maximum length of the name of a column, in characters."""
+
+MIN_SUMMED_ROWS: Final = 2
+"""Minimum number of rows that a row sums up if it has a value in each column."""
 
 MIN_WIDTH_SHARE: Final = 0.5
 """Minimum share of the columns that a header names."""
@@ -28,8 +39,8 @@ Row = tuple[int, Sequence[object]]
 _UNIT = re.compile(rf"\s*[(\[（【]\s*(?P<unit>[^()\[\]（）【】]{{1,{MAX_UNIT_CHARS}}}?)\s*[)\]）】]\s*$")
 _YEAR = re.compile(r"(?:19|20)\d{2}")
 _SUMMARY = re.compile(
-    r"(?:grand |sub-?|overall )?(?:totals?|sum|average|mean|count)\b.{0,20}|summe|gesamt|insgesamt|"
-    r"(?:总|合|小|共|累)计.{0,6}|汇总|总和|平均值?|均值",
+    r"(?:grand |sub-?|overall )?(?:totals?|sum|average|mean|count)\b.{0,20}|(?:gesamt|zwischen)?summe|gesamt|insgesamt|"
+    r"(?:sous-)?total\b.{0,20}|somme|totale|suma|итого|всего|[总總合小共累][计計].{0,6}|汇总|总和|平均值?|均值",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -52,8 +63,10 @@ class SheetTable:
     rows: Sequence[Row]
 
 
-def table_rows(rows: Sequence[Row]) -> SheetTable | None:
-    """Return the table in the rows of a sheet, or ``None`` if it is not clear which row is its header."""
+def table_rows(rows: Sequence[Row], *, semicolons: bool = False) -> SheetTable | None:
+    """Return the table in the rows of a sheet, or ``None`` if it is not clear which row is its header. For
+    ``semicolons``, see `typed_column`.
+    """
     rows = [row for row in rows if any(not is_blank(cell) for cell in row[1])]
     width = max((_width(cells) for _number, cells in rows), default=0)
     number = _header_row(rows, width)
@@ -70,9 +83,7 @@ def table_rows(rows: Sequence[Row]) -> SheetTable | None:
     title = " ".join(
         {text_of(cell): None for _number, cells in rows[:number] for cell in cells if not is_blank(cell)}
     )
-    return SheetTable(
-        title[:MAX_NAME_CHARS], columns, [row for row in _without_notes(below) if not _is_summary(row[1])]
-    )
+    return SheetTable(title[:MAX_NAME_CHARS], columns, _without_summaries(_without_notes(below), semicolons))
 
 
 def _width(cells: Sequence[object]) -> int:
@@ -190,6 +201,57 @@ def _column_name(label: str) -> ColumnName:
     if match is None or not label[: match.start()].strip():
         return ColumnName(label, "", label)
     return ColumnName(label[: match.start()].strip(), match["unit"], label)
+
+
+def _without_summaries(rows: Sequence[Row], semicolons: bool) -> Sequence[Row]:
+    """Return the rows that sum up no others. A row with a value in each column sums up others if it is named so, and
+    one of its numbers is the sum or the mean of theirs.
+    """
+    rows = [row for row in rows if not _is_summary(row[1])]
+    named_numbers = {number for number, (_row, cells) in enumerate(rows) if _is_named_summary(cells)}
+    if not named_numbers:
+        return rows
+    summaries: set[int] = set()
+    for column in range(max(len(cells) for _row, cells in rows)):
+        cells = [cells[column] if column < len(cells) else None for _row, cells in rows]
+        summaries |= _summing(typed_column(cells, semicolons=semicolons), named_numbers)
+    return [row for number, row in enumerate(rows) if number not in summaries]
+
+
+def _is_named_summary(cells: Sequence[object]) -> bool:
+    texts = (text_of(cell).strip(" :：") for cell in cells if isinstance(cell, str))
+    return any(_SUMMARY.fullmatch(text) for text in texts)
+
+
+def _summing(column: TypedColumn, named_numbers: Set[int]) -> set[int]:
+    """Return the numbers of the named rows whose value in this column is the sum or the mean of all other rows, or of
+    the rows up to the named row before or after it.
+    """
+    if column.kind != "number":
+        return set()
+    groups: list[list[float]] = [[]]
+    for number, value in enumerate(column.values):
+        if number in named_numbers:
+            groups.append([])
+        elif isinstance(value, int | float):
+            groups[-1].append(float(value))
+    every = [value for group in groups for value in group]
+    numbers = sorted(named_numbers)
+    return {
+        number
+        for number, (above, below) in zip(numbers, pairwise(groups), strict=True)
+        if any(_sums_up(column.values[number], group, column.decimals) for group in (above, below, every))
+    }
+
+
+def _sums_up(value: object, group: Sequence[float], decimals: int) -> bool:
+    """Return whether a value is the sum or the mean of a group, whose values may be rounded to ``decimals``."""
+    if not isinstance(value, int | float) or len(group) < MIN_SUMMED_ROWS:
+        return False
+    total = math.fsum(group)
+    rounding = 0.5 * 10**-decimals
+    error = max(rounding * len(group) if decimals else 0.0, 1e-9 * abs(total))
+    return abs(value - total) <= error or abs(value - total / len(group)) <= rounding
 
 
 def _is_summary(cells: Sequence[object]) -> bool:

@@ -214,7 +214,7 @@ def _sheet_rows(open_sheet: sheet.OpenSheet, *, is_partial: bool) -> list[Row]:
 
 
 def _load_table(sheet_rows: _SheetRows) -> LoadedTable | None:
-    table = table_rows(sheet_rows.rows)
+    table = table_rows(sheet_rows.rows, semicolons=sheet_rows.semicolons)
     if table is None or not table.rows or len(table.columns) > MAX_TABLE_COLUMNS:
         return None
     columns_of_cells = [

@@ -150,6 +150,40 @@ def test_a_header_may_have_a_title_two_rows_and_merged_cells(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("lines", "row_count"),
+    [
+        (("Region,2023,2024", "North,1,2", "South,3,5", "Total,4,7"), 2),
+        (("Region,Rate,2024", "North,10 %,2", "South,30 %,5", "Grand total,25 %,7"), 2),
+        (("Region,2024", "North,1.25", "South,2.50", "Gesamtsumme,3.75"), 2),
+        (("地区,金额", "北,1200", "南,300", "合計,1500"), 2),
+        (("Region;2024", "North;1.234,50", "South;2.000,25", "Summe;3.234,75"), 2),
+        (("Region,2024", "All,7", "Average,3.5", "North,2", "South,5", "Total,7"), 3),
+        (
+            (
+                "Region,City,2024",
+                "N,A,1",
+                "N,B,2",
+                "N,Subtotal,3",
+                "S,C,4",
+                "S,D,5",
+                "S,Subtotal,9",
+                "All,Total,12",
+            ),
+            4,
+        ),
+        (("Region,2024", "Total,7", "North,2", "South,5"), 2),
+        (("Firm,Stations", "Shell,20", "Total,14", "Esso,3"), 3),
+        (("Measure,Value", "Count,15", "Total,15"), 2),
+    ],
+)
+def test_a_row_that_sums_up_the_others_is_no_row_of_the_table(
+    tmp_path: Path, lines: tuple[str, ...], row_count: int
+) -> None:
+    [table] = find_tables(csv_file(tmp_path, *lines), "total")
+    assert table["row_count"] == row_count
+
+
+@pytest.mark.parametrize(
     "lines",
     [
         ("1,2", "3,4"),
