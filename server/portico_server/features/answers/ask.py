@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, TypeAlias
@@ -155,7 +155,7 @@ class AskApp:
         if not writes:
             quotes = quote_answer(turns.question, judgement, search_result.passages, differing)
             reply = await self._say(
-                quotes.pieces, quotes.passages, limit, context, is_introduced=quotes.introduced
+                quotes.pieces, quotes.passages, limit, context, own_numbers=quotes.own_numbers
             )
             return reply, search_result
         passage_numbers = list(range(len(near(search_result.passages[: share.count]))))
@@ -210,7 +210,7 @@ class AskApp:
         search = Search(turns.question, max_num_results=1, ranker="lexical", names=True)
         counts = await self._find_in_store(search, context, context.emit)
         reply = await self._say(
-            [answer.text], answer.passages, _max_tokens(options), context, is_introduced=True
+            [answer.text], answer.passages, _max_tokens(options), context, own_numbers=frozenset({0})
         )
         return reply, counts
 
@@ -332,13 +332,13 @@ class AskApp:
         max_tokens: int | None,
         context: Context,
         *,
-        is_introduced: bool = False,
+        own_numbers: Set[int] = frozenset(),
         nearest: tuple[Passage, ...] = (),
     ) -> ChatReply:
         """Send quotations, or the statement that nothing can be quoted. No model is called, so the usage has no prompt
         tokens.
 
-        ``is_introduced``: the first piece is an introduction by Portico, which is not checked. ``nearest``: see
+        ``own_numbers``: the numbers of the pieces that Portico says itself, which are not checked. ``nearest``: see
         `Cited`.
         """
         answer = cut_to_length(pieces, max_tokens)
@@ -348,7 +348,7 @@ class AskApp:
         await context.emit(Cited(passages, nearest))
         text = CheckedText(context, passages, self._vectors_within(context))
         for number, piece in enumerate(answer.pieces):
-            if not passages or (is_introduced and number == 0):
+            if not passages or number in own_numbers:
                 await text.skip(piece)
             else:
                 await text.feed(piece)

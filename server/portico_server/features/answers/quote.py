@@ -52,12 +52,12 @@ FAR_SCORE_RATIO = 0.1
 class QuotedAnswer:
     """The pieces of an answer, to be joined unchanged, and the passages that the pieces quote, in the same order.
 
-    ``introduced``: the first piece is an introduction by Portico, not a quotation.
+    ``own_numbers``: the numbers of the pieces that are no quotation, from 0: an introduction, and headings.
     """
 
     pieces: tuple[str, ...]
     passages: tuple[Passage, ...]
-    introduced: bool = False
+    own_numbers: frozenset[int] = frozenset()
 
 
 def quote_answer(
@@ -84,11 +84,17 @@ def quote_answer(
         for rank, candidate in enumerate(first.values(), 1)
     )
     pieces = [f"{intro}\n\n"] if intro else []
+    own_numbers = {0} if intro else set()
     for number, candidate in enumerate(quote_candidates):
+        passage = passages[candidate.passage]
+        gap = "\n\n" if number else ""
+        if candidate.unit.best is not None:
+            own_numbers.add(len(pieces))
+            pieces.append(f"{gap}> **{' › '.join(passage.place.heading)}**\n>\n")
+            gap = ""
         rank = sources.index(_source(candidate, passages)) + 1
-        block = _block(candidate, passages[candidate.passage], rank)
-        pieces.append(f"\n\n{block}" if number else block)
-    return QuotedAnswer(tuple(pieces), shown_passages, introduced=bool(intro))
+        pieces.append(f"{gap}{_block(candidate, passage, rank)}")
+    return QuotedAnswer(tuple(pieces), shown_passages, frozenset(own_numbers))
 
 
 def _source(candidate: QuoteCandidate, passages: Sequence[Passage]) -> tuple[int, int | None]:
@@ -257,8 +263,6 @@ def _block(candidate: QuoteCandidate, passage: Passage, rank: int) -> str:
         # If the citation number directly followed code, it would become part of the code.
         apart = unit.kind == "code" or text.rstrip().endswith(("```", "~~~"))
         text = f"{text}\n\n[{rank}]" if apart else f"{text} [{rank}]"
-    if unit.best is not None:
-        text = f"**{' › '.join(passage.place.heading)}**\n\n{text}"
     return _block_quote(text)
 
 
