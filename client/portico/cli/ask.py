@@ -23,6 +23,9 @@ from portico.schemas.stores import Store
 
 app = typer.Typer()
 
+MAX_SEARCHED_STORES = 16
+"""Maximum number of stores among which the nearest to a question is looked for: as many as one search may name."""
+
 NOTHING_LEFT_EXIT_CODE = 3
 """The exit code of `ask --strict` if no sentence of the answer has evidence."""
 
@@ -34,7 +37,8 @@ def ask(
     app_name: Annotated[
         str | None,
         typer.Option(
-            "--app", help="The app to ask (default: the only one, or the one over the current folder)."
+            "--app",
+            help="The app to ask (default: the one over the current folder, or the nearest to the question).",
         ),
     ] = None,
     store: Annotated[str | None, typer.Option(help="The store whose app to ask.")] = None,
@@ -59,7 +63,7 @@ def ask(
         raise InvalidRequest("The question is empty.", param="question")
     before = [] if history is None else _read_history(history)
     with connected(context) as client:
-        name = app_of(client, app_name, store) or _choose_app(client, may_ask=not as_json)
+        name = app_of(client, app_name, store) or _choose_app(client, text, says_which=not as_json)
         options: ChatOptions = {"unsupported": "remove"} if strict else {}
         with client.ask(text, name, history=before, **options) as answer:
             if as_json:
@@ -79,6 +83,7 @@ def ask(
             if as_json:
                 print_json(
                     {
+                        "app": name,
                         "answer": answer.text,
                         "citations": citations(answer.passages),
                         "nearest": citations(answer.nearest),
@@ -89,11 +94,11 @@ def ask(
                 raise typer.Exit(NOTHING_LEFT_EXIT_CODE)
 
 
-def _choose_app(client: Client, *, may_ask: bool) -> str:
-    """Return the app to use by default: the only app, the app over the current folder, or the app that the person
-    chooses.
+def _choose_app(client: Client, question: str, *, says_which: bool) -> str:
+    """Return the app to use by default: the only app, the app over the current folder, or the app of the store whose
+    documents come nearest to the question.
 
-    Raise `InvalidRequest`, listing the apps, if a choice is needed but ``may_ask`` is false or there is no terminal.
+    Raise `InvalidRequest`, listing the apps, if none of them is the app of a store.
     """
     apps = client.apps.list()
     if len(apps) <= 1:
@@ -101,33 +106,27 @@ def _choose_app(client: Client, *, may_ask: bool) -> str:
     is_here = urlsplit(client.url).hostname in ("127.0.0.1", "::1", "localhost")
     store = _over(Path.cwd(), client.stores.list()) if is_here else None
     if store is not None and any(item.name == store.name for item in apps):
-        if may_ask:
-            typer.echo(f"Asking '{one_line(store.name)}', the app over {one_line(store.folder)}.", err=True)
-        return store.name
-    if may_ask and sys.stdin.isatty() and sys.stderr.isatty():
-        return _pick_app(apps)
-    return the_only(apps)
+        name, reason = store.name, f"the app over {one_line(store.folder)}"
+    else:
+        name, reason = (
+            _nearest_app(client, question, apps),
+            "whose documents come nearest; --app asks another",
+        )
+    if says_which:
+        typer.echo(f"Asking '{one_line(name)}', {reason}.", err=True)
+    return name
+
+
+def _nearest_app(client: Client, question: str, apps: Sequence[App]) -> str:
+    names = [item.name for item in apps if item.kind == "store"][:MAX_SEARCHED_STORES]
+    passages = client.search(names, question, max_num_results=1).passages if names else ()
+    return passages[0].store if passages else the_only(apps)
 
 
 def _over(place: Path, stores: Sequence[Store]) -> Store | None:
     """Return the store whose folder contains ``place``; the deepest if there are several."""
     found_stores = [item for item in stores if item.folder and place.resolve().is_relative_to(item.folder)]
     return max(found_stores, key=lambda item: len(Path(str(item.folder)).parts), default=None)
-
-
-def _pick_app(apps: Sequence[App]) -> str:
-    """Let the person at the terminal choose an app, by number or name, and return its name."""
-    typer.echo("Several apps are available:", err=True)
-    for number, item in enumerate(apps, start=1):
-        typer.echo(f"  {number}  {one_line(item.name)}  {one_line(item.description)}".rstrip(), err=True)
-    names = [item.name for item in apps]
-    while True:
-        choice = typer.prompt("App to ask, by number or name", default="1", err=True).strip()
-        if choice in names:
-            return str(choice)
-        if choice.isdecimal() and 1 <= int(choice) <= len(names):
-            return names[int(choice) - 1]
-        typer.echo(f"There is no app '{one_line(choice)}'.", err=True)
 
 
 def _read_history(path: Path) -> list[Mapping[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import subprocess
 from pathlib import Path
 from shutil import rmtree
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.client.cli.conftest import Command
-from tests.client.cli.terminal import COMMAND, Terminal
+from tests.client.cli.terminal import COMMAND
 from tests.daemon import Daemon, environment
 
 from portico import Client
@@ -37,7 +36,7 @@ def test_ask_writes_the_answer_and_then_its_citations(command: Command) -> None:
 
 def test_ask_as_json_holds_the_answer_and_the_citations(command: Command) -> None:
     answer = command("ask", "How hot is bread baked?", "--app", "handbook", "--json").json
-    assert set(answer) == {"answer", "citations", "nearest", "claims"}
+    assert set(answer) == {"app", "answer", "citations", "nearest", "claims"}
     assert answer["citations"][0]["filename"] == "bread.txt"
     assert [item["number"] for item in answer["citations"]] == list(range(1, len(answer["citations"]) + 1))
 
@@ -173,27 +172,19 @@ def test_ask_uses_the_app_of_the_current_folder(
     answer = command("ask", "Where is the lantern?", "--json")
     assert (answer.err, answer.json["citations"][0]["filename"]) == ("", "boxes/note.md")
     assert "Asking 'attic'" in command("ask", "Where is the lantern?").err
-    monkeypatch.chdir(tmp_path)
-    done = command("ask", "Where is the lantern?")
-    assert (done.code, done.out) == (1, "")
-    assert "attic, handbook" in done.err and "--app NAME" in done.err
     assert command("stores", "remove", "attic", "--yes").code == 0
 
 
-@pytest.mark.slow
-def test_ask_asks_on_a_terminal_which_app_is_meant(command: Command) -> None:
-    for name in ("attic", "cellar"):
-        assert command("stores", "add", "--name", name).code == 0
-    terminal = Terminal(os.environ["PORTICO_URL"], "ask", "How hot is bread baked?")
-    try:
-        terminal.until("App to ask")
-        terminal.type("9")
-        terminal.until("There is no app '9'.")
-        terminal.until("App to ask")
-        terminal.type("3")
-        terminal.until("bread.txt")
-    finally:
-        terminal.close()
+def test_ask_uses_the_app_whose_documents_come_nearest(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "attic").mkdir()
+    (tmp_path / "attic" / "note.md").write_text("The lantern is in the blue box.")
+    assert command("stores", "add", str(tmp_path / "attic")).code == 0
+    assert command("stores", "add", "--name", "cellar").code == 0
+    monkeypatch.chdir(tmp_path)
+    assert command("ask", "Where is the lantern?", "--json").json["app"] == "attic"
+    assert "Asking 'handbook', whose documents come nearest" in command("ask", "How hot is bread baked?").err
     for name in ("attic", "cellar"):
         assert command("stores", "remove", name, "--yes").code == 0
 
@@ -234,8 +225,7 @@ def test_a_store_is_added_from_a_folder_listed_shown_and_removed(command: Comman
     assert "no file 'nothing.md'" in command("stores", "chunks", "recipes", "nothing.md").err
     assert "no group 'none'" in command("stores", "chunks", "recipes", soup, "--group", "none").err
     assert {item["filename"] for item in files} == {"soup.md", "broken.pdf"}
-    refusal = command("ask", "leeks?")
-    assert refusal.out == "" and "several apps" in refusal.err and "--app NAME" in refusal.err
+    assert "Asking 'recipes', whose documents come nearest" in command("ask", "leeks?").err
     assert command("stores", "remove", "recipes", "--dry-run").out.startswith("Would delete")
     refusal = command("stores", "remove", "recipes")
     assert refusal.code == 1
