@@ -122,6 +122,21 @@ _NO_SENTENCE: Mapping[str, str] = {
 }
 
 
+_SEE_ALSO: Mapping[str, str] = {
+    "en": "See also:",
+    "zh-Hans": "另请参阅：",
+    "zh-Hant": "另請參閱：",
+    "ja": "関連項目：",
+    "ko": "참고:",
+    "ru": "См. также:",
+    "de": "Siehe auch:",
+    "fr": "Voir aussi :",
+    "es": "Véase también:",
+    "it": "Vedi anche:",
+    "pt": "Ver também:",
+}
+
+
 _DIFFER: Mapping[str, str] = {
     "en": "The documents differ.",
     "zh-Hans": "各文档说法不一。",
@@ -219,6 +234,11 @@ def nearest_passages(question: str) -> str:
     question.
     """
     return _NEAREST[language(question)]
+
+
+def see_also(question: str) -> str:
+    """Return the words before further sections, in the language of ``question``."""
+    return _SEE_ALSO[language(question)]
 
 
 def no_sentence(question: str) -> str:

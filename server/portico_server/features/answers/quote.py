@@ -17,7 +17,7 @@ from portico_server.core.passage import origin
 from portico_server.features.answers import expects
 from portico_server.features.answers.differences import Difference
 from portico_server.features.answers.judge import Judgement, has_section
-from portico_server.features.answers.language import documents_differ, nearest_passages, no_sentence
+from portico_server.features.answers.language import documents_differ, nearest_passages, no_sentence, see_also
 from portico_server.features.answers.material import QuoteCandidate, quote_candidate
 from portico_server.features.answers.relevance import excerpt
 from portico_server.features.answers.terms import fold, stems, words
@@ -32,6 +32,9 @@ MAX_SECTION_GAP = 3.0
 """Maximum difference between the best score and the score of a second section. In 7 of 9 answers to public questions
 about git, Ansible and TiDB where only the second section answered, it was smaller.
 """
+
+FURTHER_COUNT = 2
+"""Number of sections that are named after the quoted ones."""
 
 MIN_SUBJECT_SHARE = 0.25
 """Minimum share of the question's terms that an earlier sentence must add to a quoted sentence to be shown before
@@ -94,7 +97,27 @@ def quote_answer(
             gap = ""
         rank = sources.index(_source(candidate, passages)) + 1
         pieces.append(f"{gap}{_block(candidate, passage, rank)}")
+    if any(candidate.unit.best is not None for candidate in quote_candidates):
+        further_origins = _further_origins([candidate.passage for candidate in quote_candidates], passages)
+        if further_origins:
+            own_numbers.add(len(pieces))
+            lines = "\n".join(f"- {further_origin}" for further_origin in further_origins)
+            pieces.append(f"\n\n{see_also(question)}\n\n{lines}")
     return QuotedAnswer(tuple(pieces), shown_passages, frozenset(own_numbers))
+
+
+def _further_origins(quoted_numbers: Sequence[int], passages: Sequence[Passage]) -> list[str]:
+    """Return where the next best sections are that the answer does not quote."""
+    quoted_sections = {_section(passages[number]) for number in quoted_numbers}
+    origins: dict[tuple[str, tuple[str, ...]], str] = {}
+    for passage in near(passages):
+        if _section(passage) not in quoted_sections:
+            origins.setdefault(_section(passage), origin(passage))
+    return list(origins.values())[:FURTHER_COUNT]
+
+
+def _section(passage: Passage) -> tuple[str, tuple[str, ...]]:
+    return passage.file_id, passage.place.heading
 
 
 def _source(candidate: QuoteCandidate, passages: Sequence[Passage]) -> tuple[int, int | None]:

@@ -14,9 +14,20 @@ _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*))?$")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 # A link ends before the next one begins, so that each character is read once.
 _MARKS = re.compile(r"!?\[([^\[\]]*)\]\([^()]*+(?:\([^()]*+\)[^()]*+)*+\)|[*_`]+|<[^<>]+>")
-_FIELD = re.compile(r"[\w.-]+[ \t]*:(?:\s|$)")
-_TITLE = re.compile(r"title:[ \t]+(\S.*)")
+_FIELD = re.compile(r"([\w.-]+)[ \t]*:(?:\s|$)")
 _QUOTED = re.compile(r"([\"'])(.+)\1")
+
+_BLOCK_MARKS = frozenset({"|", ">", "|-", ">-"})
+_ABOUT_FIELDS = frozenset({"description", "summary", "abstract", "excerpt", "lead"})
+"""Fields of front matter whose values say what a page is about."""
+
+_LAYOUT = (
+    "title aliases alias weight layout slug permalink url id sidebar_label sidebar_position sidebar_class_name draft "
+    "redirect_from redirect_to toc type content_type template nav_order nav_title parent has_children hide math "
+    "hide_sidebar hide_commit hide_title pagination_next pagination_prev displayed_sidebar custom_edit_url"
+)
+_LAYOUT_FIELDS = frozenset(_LAYOUT.split())
+"""Fields of front matter that tell a program how to show a page. The title is a heading."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
@@ -26,21 +37,32 @@ def read(source: SourceDocument) -> Iterator[Part]:
     """
     section = SectionReader()
     front = False
+    rule = ""
+    is_shown = True
     with open_text(source) as lines:
         shown_lines = ShownLines(lines)
         for number, raw in enumerate(shown_lines):
             line = raw.replace("\x00", "\ufffd")
             if number == 0:
                 front = line.rstrip() == "---"
-            elif number == 1 and not _FIELD.match(line):
+                if front:
+                    rule = line
+                    continue
+            elif number == 1 and front and not _FIELD.match(line):
                 front = False  # the first line is a horizontal rule, not front matter
+                section.add(rule)
             elif front:
+                if number == 1:
+                    section.add("")
                 front = line.rstrip() not in ("---", "...") and section.length < SEGMENT_CHARS
-                if match := _TITLE.match(line):
-                    title = match[1].rstrip()
-                    quoted = _QUOTED.fullmatch(title)
-                    section.enter(0, clean_title(quoted[2] if quoted else title))
-                section.add(line, shown_lines.line_count)
+                field, value = _field(line)
+                if field == "title" and value:
+                    section.enter(0, clean_title(value))
+                if field or not front:
+                    is_shown = front and field not in _LAYOUT_FIELDS
+                if field in _ABOUT_FIELDS:
+                    line = f"{value}\n" if value else ""
+                section.add(line if is_shown else "", shown_lines.line_count)
                 continue
             if not shown_lines.is_code and (atx := _ATX.match(line)):
                 yield from section.flush()
@@ -56,6 +78,16 @@ def read(source: SourceDocument) -> Iterator[Part]:
             if section.length > SEGMENT_CHARS:
                 yield from section.flush()
     yield from section.flush()
+
+
+def _field(line: str) -> tuple[str, str]:
+    """Return the name and the value of a field of front matter; two empty strings for a line that continues one."""
+    match = _FIELD.match(line)
+    if match is None:
+        return "", ""
+    value = line[match.end() :].strip()
+    quoted = _QUOTED.fullmatch(value)
+    return match[1].lower(), quoted[2] if quoted else "" if value in _BLOCK_MARKS else value
 
 
 def clean(title: str) -> str:

@@ -146,20 +146,31 @@ async def test_markdown_sections_know_the_headings_above_them(readers: ReaderPoo
     assert all(text[part.place.start : part.place.end] == part.text for part in sections)
 
 
-async def test_the_title_in_the_front_matter_stands_above_all_headings(
+async def test_front_matter_is_a_title_and_what_it_says_about_the_page(
     readers: ReaderPool, tmp_path: Path
 ) -> None:
-    for text, headings in (
+    for text, headings, shown_text in (
         (
             "---\ndate: 2024\ntitle: 'Tide tables'\n---\nHigh.\n# Low\n\nOut.\n",
             ["Tide tables", "Tide tables › Low"],
+            "date: 2024\nHigh.\n# Low\n\nOut.\n",
         ),
-        ("---\ntitle: Tides\n...\n\n# Tides\n\nHigh.\n", ["Tides", "Tides"]),
-        ("---\n\n# Low\n\ntitle: none\n", ["", "Low"]),
+        ("---\ntitle: Tides\n...\n\n# Tides\n\nHigh.\n", ["Tides"], "# Tides\n\nHigh.\n"),
+        (
+            '---\ntitle: Tides\nweight: 3\naliases:\n  - /t/\n- /u/\ndescription: "When water rises"\n---\n# High\n',
+            ["Tides", "Tides › High"],
+            "When water rises\n# High\n",
+        ),
+        (
+            "---\nsummary: >\n  When water rises\n  and falls.\n---\n",
+            [""],
+            "  When water rises\n  and falls.\n",
+        ),
+        ("---\n\n# Low\n\ntitle: none\n", ["", "Low"], "---\n\n# Low\n\ntitle: none\n"),
     ):
         sections = await parts(readers, tmp_path / "tides.md", text.encode())
         assert [" › ".join(part.place.heading) for part in sections] == headings
-        assert "".join(part.text for part in sections) == text
+        assert "".join(part.text for part in sections) == shown_text
 
 
 async def test_html_is_reduced_to_its_visible_text(readers: ReaderPool, tmp_path: Path) -> None:
