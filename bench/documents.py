@@ -25,7 +25,7 @@ from document_features.seen import lost
 from harness import HERE, Report
 
 from portico_server.features.chunkers.document import Part, SourceDocument, Unreadable
-from portico_server.features.readers.documents import documents
+from portico_server.features.readers.documents import document_format, documents
 
 PEERS = ("markitdown", "pandoc", "mammoth", "docx2python", "kreuzberg", "docling")
 OURS = "portico"
@@ -72,8 +72,9 @@ def read(file: Path) -> str:
     """Return the text that Portico reads, with the headings and the names of sheets above it."""
     pieces: list[str] = []
     above: Sequence[str] = ()
+    source = SourceDocument(file.name, file)
     try:
-        for _, part in documents(SourceDocument(file.name, file)):
+        for _, part in documents(source, document_format(source)):
             titles = _titles(part)
             pieces += (title for title in titles if title not in above)
             pieces.append(part.text)

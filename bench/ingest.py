@@ -39,9 +39,11 @@ LINE_CHARACTERS = 80
 OURS = """
 from pathlib import Path
 from portico_server.features.chunkers.document import SourceDocument
+from portico_server.features.readers.documents import document_format
 from portico_server.features.readers.worker import batches
 def read(path):
-    return [part.text for parts in batches(SourceDocument(path.name, path), None) for part in parts]
+    source = SourceDocument(path.name, path)
+    return [part.text for parts in batches(source, document_format(source), None) for part in parts]
 """
 
 PYPDF = """
@@ -272,6 +274,7 @@ def stages(folder: Path) -> dict[str, float]:
     """Return the processor seconds of the separable stages, each measured alone."""
     from portico_server.features.chunkers.document import SourceDocument
     from portico_server.features.readers import analyse
+    from portico_server.features.readers.documents import document_format
     from portico_server.features.readers.worker import batches
     from portico_server.features.sources.walk import walk
     from portico_server.features.stores.index import lexical
@@ -284,7 +287,8 @@ def stages(folder: Path) -> dict[str, float]:
     texts = [
         part.text
         for seen in found.files.values()
-        for parts in batches(SourceDocument(seen.name, Path(seen.at)), {"type": "auto"})
+        for source in [SourceDocument(seen.name, Path(seen.at))]
+        for parts in batches(source, document_format(source), {"type": "auto"})
         for part in parts
     ]
     read = clock()

@@ -80,12 +80,8 @@ def _split(text: str) -> tuple[list[str], list[str], list[str]]:
     folded_text = _fold(text)
     runs = CJK_RUN.findall(folded_text)
     if not runs:
-        return (
-            [*(word[:MAX_TERM_CHARS] for word in _WORD.findall(folded_text)), *value_terms(folded_text)],
-            [],
-            [],
-        )
-    plain = _WORD.findall(CJK_RUN.sub(" ", folded_text))
+        return _plain_terms(folded_text, folded_text), [], []
+    plain = _plain_terms(CJK_RUN.sub(" ", folded_text), folded_text)
     chinese: list[str] = []
     # All runs are converted in one call, because calling native code takes longer than converting a run.
     joined_runs = "\n".join(runs)
@@ -95,7 +91,12 @@ def _split(text: str) -> tuple[list[str], list[str], list[str]]:
         # jieba receives only runs of Chinese, because it would keep "il-10" and "full-term" as whole words.
         chinese = [word for word in jieba().cut("\n".join(HAN_RUN.findall(joined_runs))) if word != "\n"]
     grams = [gram for run in runs for gram in bigrams(run)]
-    return [*(word[:MAX_TERM_CHARS] for word in plain), *value_terms(folded_text)], chinese, grams
+    return plain, chinese, grams
+
+
+def _plain_terms(alphabetic_text: str, folded_text: str) -> list[str]:
+    """Return the words of a text without CJK runs, and the numbers and dates of the whole text."""
+    return [*(word[:MAX_TERM_CHARS] for word in _WORD.findall(alphabetic_text)), *value_terms(folded_text)]
 
 
 def _fold(text: str) -> str:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.words import MONTHS
 from portico_server.features.readers.list_numbers import chinese
 
 _DAY_ZERO: Final = datetime(1899, 12, 30)
@@ -42,12 +43,9 @@ class _Names:
     short_weekdays: Sequence[str]
 
 
-_ENGLISH_MONTHS: Final = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
-    "December",
-)  # fmt: skip
+_ENGLISH_MONTHS: Final = tuple(name.title() for name in MONTHS)
 _ENGLISH_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_GERMAN_MONTHS: Final = (
+GERMAN_MONTHS: Final = (
     "Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November",
     "Dezember",
 )  # fmt: skip
@@ -65,9 +63,9 @@ _ENGLISH: Final = _Names(
 _LANGUAGES: Final[Mapping[int, _Names]] = {
     0x04: _Names(_CHINESE_MONTHS, _CHINESE_DAYS, _CHINESE_MONTHS, [day[-1] for day in _CHINESE_DAYS]),
     0x07: _Names(
-        _GERMAN_MONTHS,
+        GERMAN_MONTHS,
         _GERMAN_DAYS,
-        [month[:3] for month in _GERMAN_MONTHS],
+        [month[:3] for month in GERMAN_MONTHS],
         [day[:2] for day in _GERMAN_DAYS],
     ),
     0x09: _ENGLISH,

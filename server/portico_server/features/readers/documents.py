@@ -32,14 +32,15 @@ MAX_NAMED_DOCUMENTS = 100
 """Maximum number of unreadable inner documents that are listed."""
 
 
-def documents(source: SourceDocument) -> Iterator[tuple[FileFormat, Part]]:
+def documents(source: SourceDocument, form: FileFormat) -> Iterator[tuple[FileFormat, Part]]:
     """Yield the parts of a document and of the documents inside it, each with its format. Raises `Unreadable`.
 
-    Offsets continue from one document to the next, as if all were one text. An inner document that is damaged does not
-    affect the others, but is listed in a last part. Inner documents of unsupported formats are left out.
+    ``form`` is the `document_format` of the outer document. Offsets continue from one document to the next, as if all
+    were one text. An inner document that is damaged does not affect the others, but is listed in a last part. Inner
+    documents of unsupported formats are left out.
     """
     walk = _DocumentWalk()
-    yield from walk.read(source, 0)
+    yield from walk.read(source, form, 0)
     unread = [*walk.unread[:MAX_NAMED_DOCUMENTS], *filter(None, [ocr.left_out()])]
     if unread:
         text = "Not read:\n" + "\n".join(unread)
@@ -53,8 +54,7 @@ class _DocumentWalk:
         self.end = 0
         self.unread: list[str] = []
 
-    def read(self, source: SourceDocument, depth: int) -> Iterator[tuple[FileFormat, Part]]:
-        form = document_format(source)
+    def read(self, source: SourceDocument, form: FileFormat, depth: int) -> Iterator[tuple[FileFormat, Part]]:
         shift = self.end
         unreadable_count = 0
         for part in form.reader()(source):
@@ -85,7 +85,7 @@ class _DocumentWalk:
             )
             return
         try:
-            yield from self.read(source, depth)
+            yield from self.read(source, document_format(source), depth)
         except Unreadable as error:
             if error.code != "unsupported_file":
                 self.unread.append(f"{name} {error.message}")

@@ -22,7 +22,8 @@ from portico_server.db.query.memory_table import MemoryTable
 from portico_server.features.chunkers.document import Part, SourceDocument, Unreadable
 from portico_server.features.chunkers.tables import divide_rows
 from portico_server.features.readers import csv, sheet
-from portico_server.features.readers.documents import document_format, place
+from portico_server.features.readers.documents import place
+from portico_server.features.readers.formats import FileFormat
 from portico_server.features.readers.sheet_details import letters
 from portico_server.features.readers.table_cells import TypedColumn, typed_column
 from portico_server.features.readers.table_header import Row, SheetTable, fill_merged, table_rows
@@ -77,7 +78,7 @@ _CODE = re.compile(r"0[0-9]+")
 _cached_tables: OrderedDict[tuple[str, int, int], Sequence[LoadedTable]] = OrderedDict()
 
 
-def find_tables(source: SourceDocument, question: str) -> list[dict[str, Any]]:
+def find_tables(source: SourceDocument, form: FileFormat, question: str) -> list[dict[str, Any]]:
     """Return the tables of a file with the values in folded ``question``."""
     return [
         {
@@ -93,22 +94,22 @@ def find_tables(source: SourceDocument, question: str) -> list[dict[str, Any]]:
                 for number, column in enumerate(table.columns)
             ],
         }
-        for table in _load(source)
+        for table in _load(source, form)
     ]
 
 
-def compute(source: SourceDocument, query: Mapping[str, Any]) -> dict[str, Any]:
+def compute(source: SourceDocument, form: FileFormat, query: Mapping[str, Any]) -> dict[str, Any]:
     """Return the result of a query, as `TableQuery` without its file, and the cited rows with their places."""
     conditions = tuple(
         ColumnCondition(item["column"], item["comparison"], tuple(item["values"]))
         for item in query["conditions"]
     )
     table_query = TableQuery("", **{**query, "conditions": conditions})
-    table = next((table for table in _load(source) if table.sheet == table_query.sheet), None)
+    table = next((table for table in _load(source, form) if table.sheet == table_query.sheet), None)
     if table is None or table.is_partial:
         raise Unreadable(f"has no table '{table_query.sheet}' to compute with.")
     outcome = table.data.run(table_query, limit=CITED_ROWS_LIMIT)
-    rows = _cited_rows(source, table, outcome.rows, table_query.column)
+    rows = _cited_rows(source, form, table, outcome.rows, table_query.column)
     return {
         **asdict(outcome),
         "total_rows": table.data.row_count,
@@ -116,14 +117,14 @@ def compute(source: SourceDocument, query: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _load(source: SourceDocument) -> Sequence[LoadedTable]:
+def _load(source: SourceDocument, form: FileFormat) -> Sequence[LoadedTable]:
     """Return the tables of a file, from memory if they were used lately."""
     path = Path(str(source.content))
     stat = path.stat()
     key = (str(path), stat.st_mtime_ns, stat.st_size)
     tables = _cached_tables.pop(key, None)
     if tables is None:
-        loaded_tables = (_load_table(rows) for rows in _sheets(source))
+        loaded_tables = (_load_table(rows) for rows in _sheets(source, form))
         tables = [table for table in loaded_tables if table is not None]
     if stat.st_size <= MAX_CACHED_BYTES:
         _cached_tables[key] = tables
@@ -149,12 +150,11 @@ class _SheetRows:
     is_partial: bool = False
 
 
-def _sheets(source: SourceDocument) -> Iterator[_SheetRows]:
+def _sheets(source: SourceDocument, form: FileFormat) -> Iterator[_SheetRows]:
     """Yield the rows of each sheet. Raises `Unreadable`."""
-    form = document_format(source).name
-    if form == "csv":
+    if form.name == "csv":
         yield _csv_rows(source)
-    elif form == "sheet":
+    elif form.name == "sheet":
         with sheet.open_sheets(source) as (sheets, _hidden_count):
             for open_sheet in sheets:
                 is_partial = (
@@ -297,14 +297,14 @@ def _fold_all(texts: Sequence[str]) -> list[str]:
 
 
 def _cited_rows(
-    source: SourceDocument, table: LoadedTable, numbers: Sequence[int], column: int | None
+    source: SourceDocument, form: FileFormat, table: LoadedTable, numbers: Sequence[int], column: int | None
 ) -> Iterator[Part]:
     """Yield rows below the names of the columns, with their places in the text that is extracted from the file.
 
     In a workbook, the place is the cell of ``column``, or the whole row.
     """
     remaining = {*numbers}
-    for part in document_format(source).reader()(source):
+    for part in form.reader()(source):
         if not isinstance(part, Part) or part.place.sheet != (table.sheet or None) or part.place.row is None:
             continue
         last = part.place.row + part.text.count("\n") - 1

@@ -6,15 +6,17 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from portico_server.core.words import whole_number
+from portico_server.core.words import MONTHS, whole_number
+from portico_server.features.readers.date_formats import GERMAN_MONTHS
 
-_MONTHS: Final = (
-    ("january", "januar", "jan"), ("february", "februar", "feb"), ("march", "märz", "mar"), ("april", "apr"),
-    ("may", "mai"), ("june", "juni", "jun"), ("july", "juli", "jul"), ("august", "aug"),
-    ("september", "sept", "sep"), ("october", "oktober", "oct", "okt"), ("november", "nov"),
-    ("december", "dezember", "dec", "dez"),
-)  # fmt: skip
-_MONTH_NUMBERS: Final = {name: number for number, names in enumerate(_MONTHS, start=1) for name in names}
+_MONTH_NAMES: Final = tuple(zip(MONTHS, map(str.lower, GERMAN_MONTHS), strict=True))
+_MONTH_NUMBERS: Final = {
+    name: number
+    for number, names in enumerate(_MONTH_NAMES, start=1)
+    for name in (*names, *(name[:3] for name in names if name[:3].isascii()))
+} | {"sept": 9}
+"""Numbers of months by their names and short forms. "mär" is missing: a new form needs a new `ANALYSER_VERSION`."""
+
 _MONTH = "|".join(sorted(_MONTH_NUMBERS, key=len, reverse=True))
 # Each pattern begins with one digit, as the search for it is then several times as fast.
 _NUMBER = re.compile(

@@ -30,7 +30,7 @@ from portico_server.features.chunkers.chunkers import chunk_parts
 from portico_server.features.chunkers.document import Part, SourceDocument, Unreadable
 from portico_server.features.readers import ocr
 from portico_server.features.readers.documents import document_format, documents, place
-from portico_server.features.readers.formats import TEXT
+from portico_server.features.readers.formats import TEXT, FileFormat
 
 IDLE_EXIT_S = 60.0
 """Seconds without a job after which the process exits."""
@@ -81,15 +81,16 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
     ocr.begin(on_request, job["recognition"])
     try:
         source = SourceDocument(job["name"], Path(job["path"]))
+        form = document_format(source)
         if "page" in job:
-            send(out, {"picture": picture(source, job["page"], job["passage"]), "done": True})
+            send(out, {"picture": picture(source, form, job["page"], job["passage"]), "done": True})
             return
         if "tables" in job:
-            send(out, {"tables": tables(source, job["tables"]), "done": True})
+            send(out, {"tables": tables(source, form, job["tables"]), "done": True})
             return
         pending_batch: dict[str, Any] | None = None
         analysed_chars = 0
-        for parts in batches(source, job["chunking"]):
+        for parts in batches(source, form, job["chunking"]):
             if pending_batch is not None:
                 send(out, pending_batch)
             pending_batch = {"parts": [[part.text, place(part)] for part in parts]}
@@ -115,22 +116,24 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
         send(out, {"error": "invalid_file", "message": f"could not be read: {kind}: {str(error)[:200]}."})
 
 
-def picture(source: SourceDocument, page: int, passage: str) -> str:
+def picture(source: SourceDocument, form: FileFormat, page: int, passage: str) -> str:
     """Return a rendered page of a document, as base64."""
-    draw = document_format(source).drawer()
+    draw = form.drawer()
     if draw is None:
         raise Unreadable("has no pages that can be rendered; only PDFs can be rendered.", "no_pages")
     return base64.b64encode(draw(source, page, passage)).decode()
 
 
-def tables(source: SourceDocument, about: dict[str, Any]) -> Any:
+def tables(source: SourceDocument, form: FileFormat, about: dict[str, Any]) -> Any:
     """Return the tables of a document that fit a question, or the result of a query."""
     from portico_server.features.readers.tables import (  # with the readers of both formats, which not every job needs
         compute,
         find_tables,
     )
 
-    return compute(source, about["query"]) if "query" in about else find_tables(source, about["question"])
+    if "query" in about:
+        return compute(source, form, about["query"])
+    return find_tables(source, form, about["question"])
 
 
 def limit_process(memory: int, seconds: float) -> None:
@@ -143,7 +146,9 @@ def limit_process(memory: int, seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.RLIM_INFINITY))
 
 
-def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator[list[Part]]:
+def batches(
+    source: SourceDocument, form: FileFormat, chunking: dict[str, Any] | None
+) -> Iterator[list[Part]]:
     """Yield parts, or their chunks, in batches of about `BATCH_CHARS` characters. All parts of a batch have the same
     format.
     """
@@ -156,15 +161,15 @@ def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator
     def finish() -> list[Part]:
         return parts if chunking is None else chunk_parts(parts, chunking, kind.chunker)
 
-    for form, part in documents(source):
+    for part_form, part in documents(source, form):
         has_text = has_text or bool(part.text.strip())
         total += len(part.text)
         if total > allowed_chars:
             raise Unreadable(f"unpacks to more than {allowed_chars:,} characters of text. Split it.")
-        if parts and (length >= BATCH_CHARS or form is not kind):
+        if parts and (length >= BATCH_CHARS or part_form is not kind):
             yield finish()
             parts, length = [], 0
-        kind = form
+        kind = part_form
         parts.append(part)
         length += len(part.text)
     if not has_text:

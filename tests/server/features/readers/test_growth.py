@@ -16,6 +16,7 @@ from tests.server.features.readers import documents, office
 from tests.server.features.readers.reading import Reading
 
 from portico_server.features.chunkers.document import SourceDocument, Unreadable
+from portico_server.features.readers.documents import document_format
 from portico_server.features.readers.worker import batches
 
 Build: TypeAlias = Callable[[int], bytes]
@@ -328,6 +329,7 @@ STRUCTURES: Final[Mapping[str, tuple[str, Build]]] = {
 def count_lines(name: str, data: bytes) -> int:
     """Return the number of lines of Python that reading and chunking a document runs."""
     lines = 0
+    source = SourceDocument(name, data)
 
     def trace(frame: FrameType, event: str, value: Any) -> Any:
         nonlocal lines
@@ -337,7 +339,7 @@ def count_lines(name: str, data: bytes) -> int:
     previous_trace = sys.gettrace()
     sys.settrace(trace)
     try:
-        for _parts in batches(SourceDocument(name, data), {"type": "auto"}):
+        for _parts in batches(source, document_format(source), {"type": "auto"}):
             pass
     except Unreadable:
         pass

@@ -1,6 +1,6 @@
 """Tables as the worker reads them to compute: kinds and units of columns, headers, merged cells, and doubts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from tests.server.features.readers.office import rewritten, sheets
 
 from portico_server.features.chunkers.document import SourceDocument
+from portico_server.features.readers.documents import document_format
 from portico_server.features.readers.tables import compute, find_tables
 
 SUM = {
@@ -34,8 +35,16 @@ def workbook(
     return SourceDocument("table.xlsx", path)
 
 
+def tables_for(source: SourceDocument, question: str) -> list[dict[str, Any]]:
+    return find_tables(source, document_format(source), question)
+
+
+def query_result(source: SourceDocument, query: Mapping[str, Any]) -> dict[str, Any]:
+    return compute(source, document_format(source), query)
+
+
 def total(source: SourceDocument, column: int, sheet: str = "") -> Any:
-    return compute(source, {**SUM, "sheet": sheet, "column": column})["value"]
+    return query_result(source, {**SUM, "sheet": sheet, "column": column})["value"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +69,7 @@ def test_numbers_are_read_with_their_separators_and_unit(
     tmp_path: Path, cells: list[str], unit: str, expected: float
 ) -> None:
     source = csv_file(tmp_path, "Thing,Amount", *(f'{number},"{cell}"' for number, cell in enumerate(cells)))
-    [table] = find_tables(source, "amount")
+    [table] = tables_for(source, "amount")
     assert (table["columns"][1]["kind"], table["columns"][1]["unit"]) == ("number", unit)
     assert total(source, 1) == pytest.approx(expected)
 
@@ -81,14 +90,14 @@ def test_numbers_are_read_with_their_separators_and_unit(
 )
 def test_ambiguous_numbers_are_read_as_text(tmp_path: Path, cells: list[str]) -> None:
     source = workbook(tmp_path, [["Thing", "Amount"], *([f"t{n}", cell] for n, cell in enumerate(cells))])
-    [table] = find_tables(source, "amount")
+    [table] = tables_for(source, "amount")
     assert table["columns"][1]["kind"] == "text"
 
 
 def test_where_semicolons_separate_cells_a_comma_may_separate_decimals(tmp_path: Path) -> None:
-    [table] = find_tables(csv_file(tmp_path, "Thing;Weight", "a;1,200", "b;2,400"), "weight")
+    [table] = tables_for(csv_file(tmp_path, "Thing;Weight", "a;1,200", "b;2,400"), "weight")
     assert table["columns"][1]["kind"] == "text"
-    [table] = find_tables(csv_file(tmp_path, "Thing;Weight in kg", "a;1,25", "b;2,400"), "weight")
+    [table] = tables_for(csv_file(tmp_path, "Thing;Weight in kg", "a;1,25", "b;2,400"), "weight")
     assert table["columns"][1]["kind"] == "number"
 
 
@@ -108,9 +117,9 @@ def test_where_semicolons_separate_cells_a_comma_may_separate_decimals(tmp_path:
 )
 def test_dates_are_read_in_common_forms(tmp_path: Path, cells: list[str], first: str) -> None:
     source = workbook(tmp_path, [["Thing", "Day"], *([f"t{n}", cell] for n, cell in enumerate(cells))])
-    [table] = find_tables(source, "day")
+    [table] = tables_for(source, "day")
     assert table["columns"][1]["kind"] == "date"
-    answer = compute(source, {**SUM, "aggregate": "min", "sheet": "Sheet", "column": 1})
+    answer = query_result(source, {**SUM, "aggregate": "min", "sheet": "Sheet", "column": 1})
     assert answer["value"] == first
 
 
@@ -118,7 +127,7 @@ def test_dates_are_read_in_common_forms(tmp_path: Path, cells: list[str], first:
     "cells", [["03/04/2024", "05/06/2024"], ["31.02.2024", "1.1.2024"], ["3/24", "4/24"]]
 )
 def test_ambiguous_dates_are_read_as_text(tmp_path: Path, cells: list[str]) -> None:
-    [table] = find_tables(csv_file(tmp_path, "Thing,Day", *(f"t,{cell}" for cell in cells)), "day")
+    [table] = tables_for(csv_file(tmp_path, "Thing,Day", *(f"t,{cell}" for cell in cells)), "day")
     assert table["columns"][1]["kind"] == "text"
 
 
@@ -133,7 +142,7 @@ def test_a_header_may_have_a_title_two_rows_and_merged_cells(tmp_path: Path) -> 
         ["Source: the till", None, None, None],
     ]
     source = workbook(tmp_path, rows, ["A1:D1", "A2:A3", "B2:C2", "D2:D3", "C4:C5"])
-    [table] = find_tables(source, "how much in oslo?")
+    [table] = tables_for(source, "how much in oslo?")
     assert [column["name"] for column in table["columns"]] == [
         "Order",
         "Customer Name",
@@ -144,7 +153,7 @@ def test_a_header_may_have_a_title_two_rows_and_merged_cells(tmp_path: Path) -> 
     assert table["columns"][3]["unit"] == "kr"
     assert table["columns"][2]["mentions"] == ({"words": "oslo", "spellings": ("Oslo",)},)
     in_oslo = [{"column": 2, "comparison": "eq", "values": ["Oslo"]}]
-    answer = compute(source, {**SUM, "sheet": "Sheet", "column": 3, "conditions": in_oslo})
+    answer = query_result(source, {**SUM, "sheet": "Sheet", "column": 3, "conditions": in_oslo})
     assert (answer["value"], answer["valued_rows"], answer["total_rows"]) == (30.5, 2, 2)
     assert [place["cell"] for _text, place in answer["rows"]] == ["D4", "D5"]
 
@@ -194,7 +203,7 @@ def test_a_row_that_sums_up_the_others_is_no_row_of_the_table(
     ],
 )
 def test_rows_without_one_clear_header_are_no_table(tmp_path: Path, lines: tuple[str, ...]) -> None:
-    assert find_tables(csv_file(tmp_path, *lines), "fee") == []
+    assert tables_for(csv_file(tmp_path, *lines), "fee") == []
 
 
 def test_numbers_with_a_format_stay_numbers_and_codes_are_texts(tmp_path: Path) -> None:
@@ -207,11 +216,11 @@ def test_numbers_with_a_format_stay_numbers_and_codes_are_texts(tmp_path: Path) 
     formats = {"B2": "00000", "B3": "00000", "C2": "0.0%", "C3": "0.0%"}
     path.write_bytes(sheets({"Sheet": rows}, formats=formats))
     source = SourceDocument("table.xlsx", path)
-    [table] = find_tables(source, "fee in 01067")
+    [table] = tables_for(source, "fee in 01067")
     assert [column["kind"] for column in table["columns"]] == ["text", "text", "number"]
     assert table["columns"][1]["mentions"] == ({"words": "01067", "spellings": ("01067",)},)
     assert total(source, 2, "Sheet") == pytest.approx(0.125)
-    answer = compute(source, {**SUM, "aggregate": "max", "sheet": "Sheet", "column": 2})
+    answer = query_result(source, {**SUM, "aggregate": "max", "sheet": "Sheet", "column": 2})
     assert [row_text for row_text, _place in answer["rows"]] == [
         "Town | Postcode | Fee\nDresden | 01067 | 7.5%"
     ]
@@ -224,15 +233,15 @@ def test_hidden_cells_are_not_computed_with(tmp_path: Path) -> None:
     data = rewritten(data, "*sheet1.xml", "<sheetData>", columns)
     path.write_bytes(rewritten(data, "*sheet1.xml", '<row r="3"', '<row r="3" hidden="1"'))
     source = SourceDocument("table.xlsx", path)
-    [table] = find_tables(source, "fee")
+    [table] = tables_for(source, "fee")
     assert [column["name"] for column in table["columns"]] == ["Thing", "Fee"]
-    answer = compute(source, {**SUM, "sheet": "Sheet", "column": 1})
+    answer = query_result(source, {**SUM, "sheet": "Sheet", "column": 1})
     assert (answer["value"], [place["cell"] for _text, place in answer["rows"]]) == (10, ["C2", "C4"])
 
 
 def test_a_formula_without_a_value_makes_its_column_a_text(tmp_path: Path) -> None:
     source = workbook(tmp_path, [["Thing", "Price", "Tax"], ["a", 4, "=B2*0.2"], ["b", 5, 1]])
-    [table] = find_tables(source, "tax")
+    [table] = tables_for(source, "tax")
     assert [column["kind"] for column in table["columns"]] == ["text", "number", "text"]
 
 
@@ -253,7 +262,7 @@ def test_a_question_mentions_a_value_only_as_a_whole_word(
     source = csv_file(
         tmp_path, "Thing,Fee", "Norway,1", "Desk lamp,2", "挪威,3", "New Zealand,4", "New York,5"
     )
-    [table] = find_tables(source, question)
+    [table] = tables_for(source, question)
     assert [mention["words"] for mention in table["columns"][0]["mentions"]] == words
 
 
