@@ -89,6 +89,23 @@ class _FormatPiece:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """A condition of a section, such as ``[>=1000]``."""
+
+    sign: str
+    limit: float
+
+    @property
+    def is_negative(self) -> bool:
+        """Return whether only negative numbers meet the condition. Excel shows them without a minus sign."""
+        return (self.limit < 0 and self.sign in ("<", "<=", "=")) or (self.sign, self.limit) == ("<", 0)
+
+    def is_met(self, value: float) -> bool:
+        """Return whether a number meets the condition."""
+        return _COMPARISONS[self.sign](value, self.limit)
+
+
 def format_cell(cell: object) -> str:
     """Return a value approximately as the spreadsheet displays it without a number format."""
     match cell:
@@ -165,25 +182,56 @@ def _text(text: str, sections: Sequence[Sequence[_FormatPiece]]) -> str | None:
 def _section(
     value: float, sections: Sequence[Sequence[_FormatPiece]]
 ) -> tuple[Sequence[_FormatPiece] | None, str]:
-    """Return the section of a format for a number, and the sign in front of it; ``None`` if there is no section."""
+    """Return the pieces of the section in which Excel shows a number, and "-" if a minus sign precedes them.
+
+    The pieces are ``None`` if no section is for the number. A last section for texts shows no numbers.
+    """
+    has_text = 1 < len(sections) < 4 and any(piece.kind == "text" for piece in sections[-1])
+    sections = sections[:-1] if has_text else sections[:3]
     sign = "-" if value < 0 else ""
-    conditions = [_condition(section) for section in sections[:3]]
-    if not any(conditions):
-        if value < 0 and len(sections) > 1:
-            return sections[1], ""
-        return sections[2 if value == 0 and len(sections) > 2 else 0], sign
-    for section, condition in zip(sections, conditions, strict=False):
+    stated_conditions = [_condition(section) for section in sections]
+    conditions = _with_defaults(stated_conditions)
+    for section, stated_condition, condition in zip(sections, stated_conditions, conditions, strict=True):
         if condition is None:
-            return section, sign
-        if _COMPARISONS[condition["sign"]](value, float(condition["limit"])):
-            is_negative = condition["sign"][0] == "<" and float(condition["limit"]) <= 0
-            return section[1:], "" if is_negative else sign
+            return section, sign if len(sections) > 2 or _keeps_minus(conditions[0]) else ""
+        if condition.is_met(value):
+            return section[1:] if stated_condition else section, "" if condition.is_negative else sign
     return None, sign
 
 
-def _condition(section: Sequence[_FormatPiece]) -> re.Match[str] | None:
+def _condition(section: Sequence[_FormatPiece]) -> _Condition | None:
     """Return the condition at the beginning of a section, such as ``[>=1000]``."""
-    return _CONDITION.fullmatch(section[0].text) if section and section[0].kind == "bracket" else None
+    match = _CONDITION.fullmatch(section[0].text) if section and section[0].kind == "bracket" else None
+    return match and _Condition(match["sign"], float(match["limit"]))
+
+
+def _with_defaults(conditions: Sequence[_Condition | None]) -> Sequence[_Condition | None]:
+    """Return the conditions of the sections for numbers, with those that a format leaves out.
+
+    The first section is for positive numbers, the second of three for negative numbers, the last for all others. If a
+    format with two sections has no conditions, its first section also shows zero.
+    """
+    if len(conditions) == 1:
+        return conditions
+    shows_zero = len(conditions) == 2 and conditions[1] is None
+    defaults = [
+        _Condition(">=" if shows_zero else ">", 0),
+        _Condition("<", 0) if len(conditions) > 2 else None,
+        None,
+    ]
+    return [condition or default for condition, default in zip(conditions, defaults, strict=False)]
+
+
+def _keeps_minus(condition: _Condition | None) -> bool:
+    """Return whether a negative number has a minus sign in a single section, or in the second of two sections.
+
+    The second section has no condition. Excel decides by the ``condition`` of the first section: -2 is "-2" in
+    ``[>=1]0;0``, but "2" in ``[>=-1]0;0``. The values that Excel shows are in issue 78 of SheetJS/ssf, and in the tests
+    of snoopyjc/ssf and borgar/numfmt.
+    """
+    return (
+        condition is None or condition.sign == "=" or (condition.sign in (">", ">=") and condition.limit > 0)
+    )
 
 
 def _number(value: float, sections: Sequence[Sequence[_FormatPiece]]) -> str | None:
