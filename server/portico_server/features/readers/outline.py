@@ -123,7 +123,8 @@ def _underlined(text: TextIO, suffix: str) -> Iterator[Part]:
 
 def _is_underlined(title: str, marks: str, suffix: str) -> bool:
     """Return whether marks below a line make it a heading. Outside of reStructuredText, they are about as long as it,
-    where a wide character may count twice.
+    where a wide character may count twice. Below attributes or an anchor of AsciiDoc, such as ``[source]``, the marks
+    begin a block.
     """
     if suffix == "rst":
         return len(marks) + 2 >= len(title)
@@ -132,5 +133,6 @@ def _is_underlined(title: str, marks: str, suffix: str) -> bool:
         marks[0] in _ASCIIDOC_UNDERLINES
         and len(title) <= MAX_UNDERLINED_CHARS
         and any(map(str.isalnum, title))
+        and not (title[0] == "[" and title[-1] == "]")
         and len(title) - 2 <= len(marks) <= len(title) + wide_count + 2
     )

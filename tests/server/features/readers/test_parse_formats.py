@@ -822,6 +822,22 @@ async def test_xml_that_is_broken_is_still_read_as_text(read: Reading) -> None:
             "Intro.\n\n'''\n\nTitle\n=====\n\nText.\n\n[[sub]]\nSub section\n-----------\n----\nMore.\n----\n\n"
             "== Other\n\nEnd.\n",
         ),
+        *(
+            (
+                name,
+                f"Intro.\n\n{attributes}\n{marks}\nTie up the boats.\n{marks}\n\nTitle\n=====\n\n"
+                f"Text.\n\nSub section\n-----------\n\n{attributes}\n{marks}\nBerths are free in winter.\n"
+                f"{marks}\n\nOther\n-----\n\nEnd.\n",
+            )
+            for name in ("a.adoc", "a.txt")
+            for attributes, marks in (
+                ("[xml]", "----"),
+                ("[verse]", "-----"),
+                ("[source]", "--------"),
+                ("[source]", "........"),
+                ("[[fees]]", "-------"),
+            )
+        ),
         ("manual.txt", "Intro.\n\n= Title\n\nText.\n\n== Sub section\n\nMore.\n\n== Other\n\nEnd.\n"),
         ("a.org", "Intro.\n\n* Title\n\nText.\n\n** TODO Sub section   :tag:\n\nMore.\n\n** Other\n\nEnd.\n"),
         (
