@@ -188,7 +188,7 @@ def test_a_header_may_have_a_title_two_rows_and_merged_cells(tmp_path: Path) -> 
 def test_a_row_that_sums_up_the_others_is_no_row_of_the_table(
     tmp_path: Path, lines: tuple[str, ...], row_count: int
 ) -> None:
-    [table] = find_tables(csv_file(tmp_path, *lines), "total")
+    [table] = tables_for(csv_file(tmp_path, *lines), "total")
     assert table["row_count"] == row_count
 
 
