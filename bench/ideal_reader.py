@@ -27,7 +27,9 @@ TESTED = {
 """Gold answers of the test that decides which models may write; its other questions have no answer."""
 
 _PROMPT = re.compile(
-    r"Passages:\n(?P<passages>.*)\n\nUsing only the passages, answer[^:]*: (?P<question>.*)\Z", re.S
+    r"(?:Passages:|文字：)\n(?P<passages>.*)\n\n"
+    r"(?:Using only the passages, answer[^:]*: |只用这些文字回答：)(?P<question>.*)\Z",
+    re.S,
 )
 _PASSAGE = re.compile(r"^\[(\d+)\] ([^\n]*)\n", re.M)
 

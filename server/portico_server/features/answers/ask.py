@@ -134,7 +134,7 @@ class AskApp:
         share = self._budget(model, limit)
         search = Search(
             query,
-            max_num_results=max(share.count, SEARCH_RESULTS),
+            max_num_results=max(share.count if writes else 0, SEARCH_RESULTS),
             infer_filters=True,
             refine=Refine(reranker=self._reranker()),
             steps=await self._steps(model),
@@ -158,9 +158,13 @@ class AskApp:
                 quotes.pieces, quotes.passages, limit, context, own_numbers=quotes.own_numbers
             )
             return reply, search_result
-        passage_numbers = list(range(len(near(search_result.passages[: share.count]))))
         needed_candidates = [*judgement.chain, *(differing.sides if differing is not None else ())]
-        passage_numbers += sorted({candidate.passage for candidate in needed_candidates} - {*passage_numbers})
+        needed_numbers = {candidate.passage for candidate in needed_candidates}
+        near_numbers = range(len(near(search_result.passages[: share.count])))
+        shown_passages = {
+            number: search_result.passages[number] for number in sorted({*near_numbers, *needed_numbers})
+        }
+        passage_numbers = prompt.fitting(turns, shown_passages, share, needed_numbers)
         passages = tuple(
             replace(search_result.passages[place], rank=rank) for rank, place in enumerate(passage_numbers, 1)
         )
@@ -276,12 +280,13 @@ class AskApp:
     async def _search(
         self, search: Search, turns: prompt.Turns, context: Context, listener: Listener | None = None
     ) -> tuple[SearchResult, Judgement]:
-        """Search the store, and judge whether the passages answer the question in ``turns``.
+        """Search the store, and judge whether the best `SEARCH_RESULTS` passages answer the question in ``turns``.
 
         If the store has a strong embedding model, passages may answer even if they lack the question's words, so the
         question never counts as unanswered.
         """
-        wide_search = replace(search, max_num_results=WIDER_SEARCH_FACTOR * search.max_num_results)
+        wide_count = min(WIDER_SEARCH_FACTOR * search.max_num_results, prompt.MAX_PASSAGES)
+        wide_search = replace(search, max_num_results=wide_count)
         search_result = await self._find(wide_search, context, listener)
         search_result = _changelogs_last(turns.question, search_result, search.max_num_results)
         query = search.query
@@ -289,10 +294,10 @@ class AskApp:
         question, earlier = (turns.question, turns.earlier) if follows else (query, "")
         judgement = await judge(
             question[: prompt.QUERY_LIMIT],
-            search_result.passages,
+            search_result.passages[:SEARCH_RESULTS],
             self._vectors_within(context),
             earlier=earlier[: prompt.QUERY_LIMIT],
-            names=search_result.names,
+            names=search_result.names[:SEARCH_RESULTS],
         )
         if judgement.verdict == "absent" and search_result.passages and self._trusted():
             judgement = replace(judgement, verdict="doubtful")
@@ -478,7 +483,7 @@ class _Answer:
         half the budget.
         """
         for attempt in range(1, _ATTEMPTS + 1):
-            messages = prompt.compose(turns, self._passages, share, self._remark)
+            messages = prompt.compose(turns, self._passages, share, self._remark(turns.question))
             try:
                 return messages, await self._once(messages, _options(options, share))
             except PorticoError as error:
@@ -487,16 +492,16 @@ class _Answer:
                 share = share.halved()
         raise AssertionError("the last attempt returns or raises")
 
-    @property
-    def _remark(self) -> str:
-        """Return the remark in the prompt about sources that contradict each other, or that may not answer; empty if
-        there are none.
+    def _remark(self, question: str) -> str:
+        """Return the remark in the prompt about sources that contradict each other, or that may not answer, in the
+        language of the instructions; empty if there are none.
         """
+        suffix = prompt.language_suffix(question)
         if self._differing is None:
-            return builtin.text("doubtful-passages") if self._is_doubtful else ""
+            return builtin.text(f"doubtful-passages{suffix}") if self._is_doubtful else ""
         first, *others = (f"[{self._passages[side.passage].rank}]" for side in self._differing.sides)
         name = "differing-passages-ranked" if self._differing.by else "differing-passages"
-        return builtin.text(name, first=first, others=", ".join(others))
+        return builtin.text(f"{name}{suffix}", first=first, others=", ".join(others))
 
     async def _once(self, messages: tuple[Message, ...], options: Mapping[str, Any]) -> ChatReply:
         try:

@@ -84,13 +84,15 @@ def excerpt(text: str, question: str, limit: int) -> str:
     """Return at most ``limit`` characters of ``text``: the sentences most similar to ``question``, in their original
     order.
 
-    ``…`` marks sentences that were omitted between two selected sentences.
+    ``…`` marks sentences that were omitted between two selected sentences. It has its own line if a line ended between
+    them.
     """
     text = text.strip()
     if len(text) <= limit:
         return text
     question_terms = terms(question)
-    sentences = [match.group() for match in _SENTENCE.finditer(text) if match.group().strip()]
+    spans = [match.span() for match in _SENTENCE.finditer(text) if match.group().strip()]
+    sentences = [text[start:end] for start, end in spans]
     overlap_counts = [len(question_terms & terms(sentence)) for sentence in sentences]
     # A sentence next to a similar sentence scores half as much as it, because an answer often follows the
     # words of the question.
@@ -110,14 +112,28 @@ def excerpt(text: str, question: str, limit: int) -> str:
     if not kept_indexes:
         best = max(range(len(sentences)), key=lambda i: (worth[i], -i))
         return sentences[best].strip()[: max(limit - 1, 1)] + "…"
-    return _join(sentences, sorted(kept_indexes))
+    return _join(text, spans, sorted(kept_indexes))
 
 
-def _join(sentences: Sequence[str], kept_indexes: Sequence[int]) -> str:
-    text = ""
-    for position, index in enumerate(kept_indexes):
-        if position and kept_indexes[position - 1] != index - 1:
-            text = f"{text.rstrip()} … {sentences[index].lstrip()}"
+def _join(text: str, spans: Sequence[tuple[int, int]], kept_indexes: Sequence[int]) -> str:
+    """Return the sentences of ``text`` at those of ``spans`` that have the indexes ``kept_indexes``, with the line
+    breaks between them.
+    """
+    excerpt_text = ""
+    previous_index, previous_end = -1, 0
+    for index in kept_indexes:
+        start, end = spans[index]
+        sentence = text[start:end]
+        gap = text[previous_end:start]
+        line_breaks = gap.count("\n")
+        if index == previous_index + 1:
+            excerpt_text += ("\n" * min(line_breaks, 2) or gap) + sentence.rstrip()
+        elif not line_breaks:
+            excerpt_text += (" … " if excerpt_text else "") + sentence.strip()
         else:
-            text += sentences[index]
-    return text.strip()
+            starts_line = text[start - 1] == "\n"
+            excerpt_text += ("\n…\n" if excerpt_text else "") + (
+                sentence if starts_line else sentence.lstrip()
+            ).rstrip()
+        previous_index, previous_end = index, start + len(sentence.rstrip())
+    return excerpt_text.strip()

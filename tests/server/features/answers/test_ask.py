@@ -71,8 +71,68 @@ async def test_the_model_is_shown_the_passages_and_the_question(daemon: Registry
     daemon.add(FixedStore("docs", [PORT]), voice)
     await answer(daemon, ask("Which port does the daemon listen on?"))
     prompt = voice.asked[0].messages[-1]["content"]
-    assert "[1] guide.md, line 1 · Ports\nThe daemon listens on port 7419." in prompt
+    assert "[1] guide.md, Ports\nThe daemon listens on port 7419.\n[/1]" in prompt
     assert prompt.endswith("Using only the passages, answer: Which port does the daemon listen on?")
+
+
+QUICK = {"chat", "long_prompts"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "capabilities", "searched", "citation_count"),
+    [
+        ({"context_length": 32_768}, QUICK, 50, 40),
+        ({"context_length": 2048}, QUICK, 32, 9),
+        ({"context_length": 32_768, **TINY}, {"chat"}, 32, 3),
+        ({"context_length": 32_768, "answers": "quote"}, QUICK, 32, 1),
+    ],
+)
+async def test_a_model_with_a_long_context_gets_more_passages(
+    daemon: RegistryFixture,
+    labels: dict[str, object],
+    capabilities: set[str],
+    searched: int,
+    citation_count: int,
+) -> None:
+    passages = [passage(n, f"The daemon of site {n} listens on port {7000 + n}.") for n in range(1, 41)]
+    store = FixedStore("docs", passages)
+    daemon.add(store, FixedModel("x", labels=labels, capabilities=capabilities))
+    reply, _events = await answer(daemon, ask("Which port does the daemon of site 3 listen on?"))
+    assert store.asked[0].max_num_results == searched
+    assert [item.rank for item in reply.citations] == list(range(1, citation_count + 1))
+
+
+async def test_passages_that_do_not_fit_are_not_cited(daemon: RegistryFixture) -> None:
+    long = "The daemon listens on port 7419. " + "Much else is said here about nothing. " * 60
+    model = FixedModel("7419 [1].", labels={"context_length": 4096})
+    daemon.add(FixedStore("docs", [passage(n, long) for n in range(1, 9)]), model)
+    reply, _events = await answer(daemon, ask("Which port does the daemon listen on?"))
+    prompt = model.asked[0].messages[-1]["content"]
+    assert len(reply.citations) == 3 and "[3] guide.md" in prompt and "[4]" not in prompt
+
+
+async def test_the_sides_of_a_contradiction_are_shown_although_passages_fill_the_prompt(
+    daemon: RegistryFixture,
+) -> None:
+    long = "The gateway listens on port 7419. " + "Much else is said here about nothing. " * 90
+    texts = [long, *(f"Site {n}. " + "Nothing about the gateway is said here. " * 90 for n in range(6))]
+    passages = [passage(n, text, f"site{n}.md") for n, text in enumerate(texts, 1)]
+    last = passage(8, "The gateway listens on port 8080.", "old.md")
+    model = FixedModel("7419 [1].", labels={"context_length": 4096})
+    daemon.add(FixedStore("docs", [*passages, last]), model)
+    reply, _events = await answer(daemon, ask("Which port does the gateway listen on?"))
+    prompt = model.asked[0].messages[-1]["content"]
+    assert reply.citations[-1].filename == "old.md" and len(reply.citations) < 8
+    assert "port 7419" in prompt and "port 8080" in prompt
+
+
+async def test_a_contradiction_is_remarked_in_chinese_for_a_chinese_question(daemon: RegistryFixture) -> None:
+    passages = [passage(1, "网关监听 7419 端口。", "a.md"), passage(2, "网关监听 8080 端口。", "b.md")]
+    model = FixedModel("7419 [1]。")
+    daemon.add(FixedStore("docs", passages), model)
+    await answer(daemon, ask("网关监听哪个端口？"))
+    rules = model.asked[0].messages[0]["content"]
+    assert "说法不一" in rules and "Passages" not in rules
 
 
 async def test_a_tiny_model_sees_the_sentences_alone_and_is_asked_for_one(daemon: RegistryFixture) -> None:
@@ -287,7 +347,7 @@ async def test_a_prompt_too_long_for_the_model_is_made_shorter(daemon: RegistryF
     reply, _events = await answer(daemon, ask("Which port does the daemon listen on?"))
     first, second = (len(request.messages[-1]["content"]) for request in voice.asked)
     assert reply.content == "7419" and second < 0.6 * first
-    assert all("[3] guide.md" in request.messages[-1]["content"] for request in voice.asked)
+    assert all("[2] guide.md" in request.messages[-1]["content"] for request in voice.asked)
 
 
 async def test_the_caller_needs_the_right_to_read_the_store(daemon: RegistryFixture) -> None:

@@ -34,6 +34,20 @@ def test_an_excerpt_marks_what_it_leaves_out() -> None:
     assert excerpt(text, "port", 45) == "Port 1 is first. … Port 2 is second."
 
 
+@pytest.mark.parametrize(
+    ("text", "limit", "excerpt_text"),
+    [
+        ("port = 1\nsea = 2\nsky = 3\nport = 4\n", 24, "port = 1\n…\nport = 4"),
+        ("if port:\n    port()\nsea = 2222222", 28, "if port:\n    port()"),
+        ("if port:\n    sea()\n    port()\n", 25, "if port:\n…\n    port()"),
+        ("A port.\nThe port.\n\n\n\nOne port. Whales sing.", 36, "A port.\nThe port.\n\nOne port."),
+        ("Port 1. Whales.\nWhales sing. Port 2.", 24, "Port 1.\n…\nPort 2."),
+    ],
+)
+def test_an_excerpt_keeps_the_lines_of_its_text(text: str, limit: int, excerpt_text: str) -> None:
+    assert excerpt(text, "port", limit) == excerpt_text
+
+
 def test_a_short_text_is_kept_whole_and_a_long_sentence_is_cut() -> None:
     assert excerpt(" short ", "x", 100) == "short"
     assert excerpt("雪莲花" * 100, "雪莲", 20) == ("雪莲花" * 100)[:19] + "…"
