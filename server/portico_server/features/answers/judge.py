@@ -90,8 +90,9 @@ HEADED_BONUS_SCORE = 20.0
 """Score of the text below such a heading above the best other candidate: it answers alone."""
 
 MIN_SECTION_SCORE = 2.0
-"""Minimum score at which a section answers without doubt. Of public questions about git and Ansible, 8 of 12 without an
-answer score below it, and 6 of 24 whose section answers.
+"""Minimum score at which a section answers a question in a language other than Chinese without doubt.
+
+Of public questions about git and Ansible, 8 of 12 without an answer score below it, and 6 of 24 whose section answers.
 """
 
 MIN_SECTION_SOFT = 0.7
@@ -232,7 +233,7 @@ def _judge(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     if scored_candidates and has_section(
         material.question, material.passages[scored_candidates[0][0].passage]
     ):
-        verdict = _of_section(verdict, features, evidence)
+        verdict = _of_section(verdict, features, evidence, cjk=material.cjk)
     return Judgement(verdict, scored_candidates, evidence=evidence, is_near=_is_near(features, material.cjk))
 
 
@@ -287,11 +288,11 @@ def _verdict(
     return "doubtful" if evidence >= line else "absent"
 
 
-def _of_section(verdict: Verdict, features: Mapping[str, float], evidence: float) -> Verdict:
+def _of_section(verdict: Verdict, features: Mapping[str, float], evidence: float, *, cjk: bool) -> Verdict:
     """Return the verdict on a section of a documentation, where a question shares few words with its answer, and many
     with sections about the same subject: both count as doubtful.
     """
-    if verdict == "answered" and evidence < MIN_SECTION_SCORE:
+    if verdict == "answered" and not cjk and evidence < MIN_SECTION_SCORE:
         return "doubtful"
     if verdict == "absent" and features.get("soft_plain", 0.0) >= MIN_SECTION_SOFT:
         return "doubtful"

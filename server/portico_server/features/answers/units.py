@@ -156,7 +156,7 @@ _ANCHOR = re.compile(r"\[\[.*\]\]$|\.\. _.*:$|\.\.$")
 """A line that names the place before a heading, in AsciiDoc or reStructuredText; an empty comment of the latter."""
 
 _HEADING_LINE = re.compile(
-    r"(?:#{1,6}|={2,6})\s+(.*?)[\s#]*|\*\*(.+)\*\*|__(.+)__|(.+[?？])::|(?:Q|问|問)[:：.]\s*(.+[?？])"
+    r"(?:#{1,6}|={2,6})\s++(.+)|\*\*(.+)\*\*|__(.+)__|(.+[?？])::|(?:Q|问|問)[:：.]\s*+(.+[?？])"
 )
 _TITLE_RULE = re.compile(r"([=\-~^\"'*+#`])\1{2,}$")
 _CODE_FOLLOWS = re.compile(r".*[:：]$|\.\. [a-z][a-z-]*::")
@@ -326,7 +326,7 @@ def _headings(text: str) -> Iterator[tuple[str, int]]:
         if is_title_rule(above, bare):
             yield above, begin + len(line)
         elif match := _HEADING_LINE.fullmatch(bare):
-            yield next(filter(None, match.groups())), begin + len(line)
+            yield next(filter(None, match.groups())).rstrip("# "), begin + len(line)
         above = bare
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from portico_server.features.chunkers.document import Part, SourceDocument
 from portico_server.features.readers.markdown_lines import ShownLines, without_attributes
@@ -16,6 +17,9 @@ _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _MARKS = re.compile(r"!?\[([^\[\]]*)\]\([^()]*+(?:\([^()]*+\)[^()]*+)*+\)|[*_`]+|<[^<>]+>")
 _FIELD = re.compile(r"([\w.-]+)[ \t]*:(?:\s|$)")
 _QUOTED = re.compile(r"([\"'])(.+)\1")
+
+_Line: TypeAlias = tuple[str, int]
+"""A line, and the number of lines of the file in which it is written."""
 
 _BLOCK_MARKS = frozenset({"|", ">", "|-", ">-"})
 _ABOUT_FIELDS = frozenset({"description", "summary", "abstract", "excerpt", "lead"})
@@ -36,33 +40,24 @@ def read(source: SourceDocument) -> Iterator[Part]:
     ``#`` inside code fences is not a heading.
     """
     section = SectionReader()
-    front = False
-    rule = ""
-    is_shown = True
+    front: list[_Line] = []
+    front_chars = 0
     with open_text(source) as lines:
         shown_lines = ShownLines(lines)
         for number, raw in enumerate(shown_lines):
             line = raw.replace("\x00", "\ufffd")
-            if number == 0:
-                front = line.rstrip() == "---"
-                if front:
-                    rule = line
-                    continue
-            elif number == 1 and front and not _FIELD.match(line):
-                front = False  # the first line is a horizontal rule, not front matter
-                section.add(rule)
+            if number == 0 and line.rstrip() == "---":
+                front = [(line, shown_lines.line_count)]
+                continue
+            if len(front) == 1 and not _FIELD.match(line):
+                section.add(*front.pop())  # the first line is a horizontal rule, not front matter
             elif front:
-                if number == 1:
-                    section.add("")
-                front = line.rstrip() not in ("---", "...") and section.length < SEGMENT_CHARS
-                field, value = _field(line)
-                if field == "title" and value:
-                    section.enter(0, clean_title(value))
-                if field or not front:
-                    is_shown = front and field not in _LAYOUT_FIELDS
-                if field in _ABOUT_FIELDS:
-                    line = f"{value}\n" if value else ""
-                section.add(line if is_shown else "", shown_lines.line_count)
+                front.append((line, shown_lines.line_count))
+                is_closed = line.rstrip() in ("---", "...")
+                front_chars += len(line)
+                if is_closed or front_chars > SEGMENT_CHARS:
+                    _add_front(section, front, is_closed=is_closed)
+                    front = []
                 continue
             if not shown_lines.is_code and (atx := _ATX.match(line)):
                 yield from section.flush()
@@ -77,7 +72,28 @@ def read(source: SourceDocument) -> Iterator[Part]:
             section.add(line, shown_lines.line_count)
             if section.length > SEGMENT_CHARS:
                 yield from section.flush()
+    _add_front(section, front, is_closed=False)
     yield from section.flush()
+
+
+def _add_front(section: SectionReader, front: Sequence[_Line], *, is_closed: bool) -> None:
+    """Add front matter to a section: its title as heading, and the fields that are not about the layout. Without a
+    closing line, the lines are text.
+    """
+    is_shown = True
+    for line, line_count in front:
+        text = line
+        if is_closed:
+            field, value = _field(line)
+            if field == "title" and value:
+                section.enter(0, clean_title(value))
+            if field:
+                is_shown = field not in _LAYOUT_FIELDS
+            if field in _ABOUT_FIELDS:
+                text = f"{value}\n" if value else ""
+            if not is_shown or (line, line_count) in (front[0], front[-1]):
+                text = ""
+        section.add(text, line_count)
 
 
 def _field(line: str) -> tuple[str, str]:

@@ -167,6 +167,7 @@ async def test_front_matter_is_a_title_and_what_it_says_about_the_page(
             "  When water rises\n  and falls.\n",
         ),
         ("---\n\n# Low\n\ntitle: none\n", ["", "Low"], "---\n\n# Low\n\ntitle: none\n"),
+        ("---\ntitle: Tides\n\n- High\n", [""], "---\ntitle: Tides\n\n- High\n"),
     ):
         sections = await parts(readers, tmp_path / "tides.md", text.encode())
         assert [" › ".join(part.place.heading) for part in sections] == headings
