@@ -10,6 +10,7 @@ from tests.daemon import Daemon
 from tests.tui.terminal import terminal
 from textual.command import CommandPalette
 from textual.widgets import Footer, Static
+from textual.widgets._toast import Toast
 
 from portico_tui.app import TITLES, Portico
 from portico_tui.screens.prompts import PromptsScreen
@@ -145,3 +146,17 @@ async def test_an_unknown_api_key_is_reported_in_the_banner(busy_daemon: Daemon)
     async with terminal(busy_daemon.url, "pk-of-somebody-else", ready=False) as screen:
         await screen.until(lambda: screen.app.lost is not None)
         assert "Unknown API key; it may have been revoked" in screen.text("Banner")
+
+
+async def test_a_notification_that_expires_while_its_toast_is_made_does_not_freeze_the_app(
+    daemon: Daemon,
+) -> None:
+    async with terminal(daemon.url) as screen:
+        screen.app.notify("Saved.")
+        await screen.until(lambda: screen.told == ["Saved."])
+        [notification] = screen.app._notifications
+        notification.timeout = -1.0
+        assert notification.has_expired and notification.time_left > 0
+        await screen.app.screen.mount(Toast(notification))
+        await screen.press("question_mark")
+        await screen.over(Help)

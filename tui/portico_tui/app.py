@@ -10,6 +10,7 @@ from typing import ClassVar
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.notifications import Notify, SeverityLevel
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widgets import Input
@@ -46,6 +47,7 @@ from portico_tui.screens.skills import SkillsScreen
 from portico_tui.screens.tools import OriginsScreen, ToolsScreen
 from portico_tui.screens.webhooks import WebhooksScreen
 from portico_tui.widgets.dialogs import Choose, Help
+from portico_tui.widgets.toast_time import TimedNotification
 from portico_tui.widgets.top import DIGIT_KEYS
 
 PAGES: tuple[type[PageScreen], ...] = (
@@ -147,6 +149,18 @@ class Portico(App[DaemonClient]):
         if action in ("help", "switch_mode", "reconnect", "go"):
             return isinstance(self.screen, PageScreen)
         return True
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        shown_s = self.NOTIFICATION_TIMEOUT if timeout is None else timeout
+        self.post_message(Notify(TimedNotification(message, title, severity, shown_s, markup=markup)))
 
     def action_help(self) -> None:
         if isinstance(self.screen, PageScreen):
