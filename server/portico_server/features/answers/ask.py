@@ -32,7 +32,6 @@ from portico_server.core.request import (
 from portico_server.core.servable import Card
 from portico_server.core.training_passages import StorePassage
 from portico_server.features.answers import prompt
-from portico_server.features.answers.changelogs import changelogs_last
 from portico_server.features.answers.checked_text import CheckedText
 from portico_server.features.answers.differences import Difference, difference
 from portico_server.features.answers.judge import SEARCH_RESULTS, Embedder, Judgement, judge
@@ -57,9 +56,6 @@ MAX_PROPOSED_QUESTIONS = 3
 
 MAX_TRIED_QUESTIONS = 24
 """Maximum number of candidate questions that are tried when questions are proposed."""
-
-WIDER_SEARCH_FACTOR = 2
-"""Factor by which more passages are searched for than are used, because passages of changelogs rank last."""
 
 _OWN_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "n", "unsupported"})
 _ATTEMPTS = 3
@@ -285,10 +281,7 @@ class AskApp:
         If the store has a strong embedding model, passages may answer even if they lack the question's words, so the
         question never counts as unanswered.
         """
-        wide_count = min(WIDER_SEARCH_FACTOR * search.max_num_results, prompt.MAX_PASSAGES)
-        wide_search = replace(search, max_num_results=wide_count)
-        search_result = await self._find(wide_search, context, listener)
-        search_result = _changelogs_last(turns.question, search_result, search.max_num_results)
+        search_result = await self._find(search, context, listener)
         query = search.query
         follows = bool(turns.earlier) and query != turns.question and query.startswith(turns.earlier)
         question, earlier = (turns.question, turns.earlier) if follows else (query, "")
@@ -386,15 +379,6 @@ class AskApp:
             quick=card is not None and "long_prompts" in card.capabilities,
             tiny=card is not None and is_tiny(card),
         )
-
-
-def _changelogs_last(question: str, result: SearchResult, count: int) -> SearchResult:
-    """Return ``result`` with its ``count`` best passages, those of changelogs last."""
-    numbers = changelogs_last(question, result.passages)[:count]
-    passages = tuple(replace(result.passages[number], rank=rank) for rank, number in enumerate(numbers, 1))
-    return replace(
-        result, passages=passages, names=tuple(result.names[number] for number in numbers if result.names)
-    )
 
 
 class _RepetitionError(Exception):

@@ -24,7 +24,7 @@ from portico_server.features.answers.material import (
     is_code,
     quote_candidate,
 )
-from portico_server.features.answers.relevance import is_heading
+from portico_server.features.answers.relevance import headings_for
 from portico_server.features.answers.terms import has_cjk
 from portico_server.features.answers.units import section_below
 
@@ -157,11 +157,7 @@ async def judge(
 
 def _headed(question: str, passages: Sequence[Passage]) -> QuoteCandidate | None:
     """Return the first unit of the section whose heading is the question, or names what the question asks."""
-    fact = expects.kind(question) in expects.FACTS
-
-    def names(heading: str) -> bool:
-        return is_heading(heading, question, exactly=fact)
-
+    names = headings_for(question, exactly=expects.kind(question) in expects.FACTS)
     headed = [
         (number, passage, unit)
         for number, passage in enumerate(passages[:MAX_HEADED_PASSAGES])

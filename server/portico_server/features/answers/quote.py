@@ -18,7 +18,7 @@ from portico_server.features.answers import expects
 from portico_server.features.answers.differences import Difference
 from portico_server.features.answers.judge import Judgement, has_section
 from portico_server.features.answers.language import documents_differ, nearest_passages, no_sentence, see_also
-from portico_server.features.answers.material import QuoteCandidate, quote_candidate
+from portico_server.features.answers.material import QuoteCandidate
 from portico_server.features.answers.relevance import excerpt
 from portico_server.features.answers.terms import fold, stems, words
 from portico_server.features.answers.units import QuotableUnit, row_place, section_around
@@ -207,13 +207,9 @@ def _sections(
         if score > best_score - MAX_SECTION_GAP and len(candidates_by_passage) < MAX_QUOTES:
             candidates_by_passage.setdefault(candidate.passage, candidate)
     return [
-        _in_section(candidate, passages[candidate.passage]) for candidate in candidates_by_passage.values()
+        replace(candidate, unit=section_around(passages[candidate.passage].text, candidate.unit))
+        for candidate in candidates_by_passage.values()
     ]
-
-
-def _in_section(candidate: QuoteCandidate, passage: Passage) -> QuoteCandidate:
-    unit = section_around(passage.text, candidate.unit)
-    return quote_candidate(candidate.passage, candidate.place, unit, passage.text[unit.start : unit.end])
 
 
 def _with_subject(

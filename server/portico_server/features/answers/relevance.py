@@ -7,7 +7,7 @@ enough to judge a handful of passages that a search has already ranked, and ligh
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from portico_server.features.answers.language import CJK
 
@@ -66,14 +66,14 @@ def terms(text: str) -> frozenset[str]:
     return frozenset(stems)
 
 
-def is_heading(heading: str, question: str, *, exactly: bool = False) -> bool:
-    """Return whether a question is a heading, or asks about what the heading names: both have the same meaningful
-    terms, as "How do I install it?" and "Installation" have. ``exactly``: they have the same words.
+def headings_for(question: str, *, exactly: bool = False) -> Callable[[str], bool]:
+    """Return a function that says whether a heading is the question, or names what the question asks about: both have
+    the same meaningful terms, as "How do I install it?" and "Installation" have. ``exactly``: they have the same
+    words.
     """
-    if exactly:
-        return _words(heading) == _words(question) != []
-    question_terms = terms(question)
-    return bool(question_terms) and question_terms == terms(heading)
+    read: Callable[[str], Collection[str]] = _words if exactly else terms
+    question_words = read(question)
+    return lambda heading: bool(question_words) and read(heading) == question_words
 
 
 def _words(text: str) -> list[str]:

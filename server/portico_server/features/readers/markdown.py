@@ -80,20 +80,21 @@ def _add_front(section: SectionReader, front: Sequence[_Line], *, is_closed: boo
     """Add front matter to a section: its title as heading, and the fields that are not about the layout. Without a
     closing line, the lines are text.
     """
+    if not is_closed:
+        for line, line_count in front:
+            section.add(line, line_count)
+        return
+    section.add("", front[0][1])
     is_shown = True
-    for line, line_count in front:
-        text = line
-        if is_closed:
-            field, value = _field(line)
-            if field == "title" and value:
-                section.enter(0, clean_title(value))
-            if field:
-                is_shown = field not in _LAYOUT_FIELDS
-            if field in _ABOUT_FIELDS:
-                text = f"{value}\n" if value else ""
-            if not is_shown or (line, line_count) in (front[0], front[-1]):
-                text = ""
-        section.add(text, line_count)
+    for line, line_count in front[1:-1]:
+        field, value = _field(line)
+        if field:
+            is_shown = field not in _LAYOUT_FIELDS
+        if field == "title" and value:
+            section.enter(0, clean_title(value))
+        text = f"{value}\n" if field in _ABOUT_FIELDS and value else "" if field in _ABOUT_FIELDS else line
+        section.add(text if is_shown else "", line_count)
+    section.add("", front[-1][1])
 
 
 def _field(line: str) -> tuple[str, str]:

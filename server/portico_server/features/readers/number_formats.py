@@ -206,7 +206,7 @@ def _condition(section: Sequence[_FormatPiece]) -> _Condition | None:
 
 
 def _with_defaults(conditions: Sequence[_Condition | None]) -> Sequence[_Condition | None]:
-    """Return the conditions of the sections for numbers, with those that a format leaves out.
+    """Return the conditions of the sections for numbers. Excel's own apply where a format states none.
 
     The first section is for positive numbers, the second of three for negative numbers, the last for all others. If a
     format with two sections has no conditions, its first section also shows zero.

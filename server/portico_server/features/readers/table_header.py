@@ -219,8 +219,11 @@ def _without_summaries(rows: Sequence[Row], semicolons: bool) -> Sequence[Row]:
 
 
 def _is_named_summary(cells: Sequence[object]) -> bool:
-    texts = (text_of(cell).strip(" :：") for cell in cells if isinstance(cell, str))
-    return any(_SUMMARY.fullmatch(text) for text in texts)
+    return any(_is_summary_name(cell) for cell in cells if isinstance(cell, str))
+
+
+def _is_summary_name(cell: object) -> bool:
+    return _SUMMARY.fullmatch(text_of(cell).strip(" :：")) is not None
 
 
 def _summing(column: TypedColumn, named_numbers: Set[int]) -> set[int]:
@@ -256,10 +259,8 @@ def _sums_up(value: object, group: Sequence[float], decimals: int) -> bool:
 
 def _is_summary(cells: Sequence[object]) -> bool:
     """Return whether a row sums up others: its first value is a word such as "Total", and other cells are empty."""
-    texts = [text_of(cell) for cell in cells if not is_blank(cell)]
-    return (
-        len(texts) < len(cells) and len(texts) > 1 and _SUMMARY.fullmatch(texts[0].strip(" :：")) is not None
-    )
+    filled_cells = [cell for cell in cells if not is_blank(cell)]
+    return 1 < len(filled_cells) < len(cells) and _is_summary_name(filled_cells[0])
 
 
 def fill_merged(rows: list[list[object]], ranges: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> None:

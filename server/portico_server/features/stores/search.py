@@ -33,6 +33,7 @@ from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.hits import HitRow
 from portico_server.db.reviewed_files import Review
+from portico_server.features.stores.changelogs import asks_about_changes, is_changelog
 from portico_server.features.stores.default_reranker import DefaultReranker
 from portico_server.features.stores.fusion import fuse_best
 from portico_server.features.stores.index.manager import IndexManager
@@ -48,6 +49,7 @@ MAX_QUERY_CHARS = 100_000
 """Maximum length of a question in characters."""
 
 MAX_RESULTS = 50
+"""Maximum number of passages in one result."""
 
 EXTRA_CHUNK_COUNT = 2
 """Number of chunks read at once beyond the requested number. Reading chunks takes a fifth of the time of a search."""
@@ -376,10 +378,16 @@ class Searcher:
     async def _read(
         self, request: Search, ranking: Ranking, condition: Filter | None, trace: SearchTrace
     ) -> tuple[Passage, ...]:
-        """Return the passages of the best chunks. A passage is left out if a better passage has the same text."""
+        """Return the passages of the best chunks. A passage is left out if a better passage has the same text.
+
+        With the ranker ``auto``, passages of changelogs come after the others among the `MAX_RESULTS` best chunks,
+        unless the question asks about changes.
+        """
         start_time = time.perf_counter()
-        passages: list[Passage] = []
+        best: list[tuple[float, HitRow]] = []
+        from_changelogs: list[tuple[float, HitRow]] = []
         seen_texts: set[str] = set()
+        mixes = request.ranker != "auto" or asks_about_changes(request.query)
         good = [item for item in ranking if item[1] >= request.score_threshold]
         # Reads a few more chunks than requested, because some may be duplicates or already deleted.
         step = request.max_num_results + EXTRA_CHUNK_COUNT
@@ -391,19 +399,19 @@ class Searcher:
                 rows = await self._database.read(hits.get, self._store_id, chunk_ids, self._hidden)
             for chunk, score in part:
                 row = rows.get(chunk)
-                if (
-                    row is None
-                    or not _permits(condition, row)
-                    or row.text in seen_texts
-                    or len(passages) == request.max_num_results
-                ):
+                if row is None or not _permits(condition, row) or row.text in seen_texts:
                     continue
                 seen_texts.add(row.text)
-                passages.append(self._passage(len(passages) + 1, score, row))
-            if len(passages) == request.max_num_results:
+                (best if mixes or not is_changelog(row.filename) else from_changelogs).append((score, row))
+            if len(best) >= request.max_num_results or (
+                i + step >= MAX_RESULTS and len(best) + len(from_changelogs) >= request.max_num_results
+            ):
                 break
-        trace.add("read", start_time, note=f"{len(passages)} passages")
-        return tuple(passages)
+        lowest_score = min((score for score, _ in best[-1:]), default=1.0)
+        best += [(min(score, lowest_score), row) for score, row in from_changelogs]
+        scored_rows = best[: request.max_num_results]
+        trace.add("read", start_time, note=f"{len(scored_rows)} passages")
+        return tuple(self._passage(rank, score, row) for rank, (score, row) in enumerate(scored_rows, 1))
 
     def _passage(self, rank: int, score: float, row: HitRow) -> Passage:
         return Passage(

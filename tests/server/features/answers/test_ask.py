@@ -82,9 +82,9 @@ QUICK = {"chat", "long_prompts"}
     ("labels", "capabilities", "searched", "citation_count"),
     [
         ({"context_length": 32_768}, QUICK, 50, 40),
-        ({"context_length": 2048}, QUICK, 32, 9),
-        ({"context_length": 32_768, **TINY}, {"chat"}, 32, 3),
-        ({"context_length": 32_768, "answers": "quote"}, QUICK, 32, 1),
+        ({"context_length": 2048}, QUICK, 16, 9),
+        ({"context_length": 32_768, **TINY}, {"chat"}, 16, 3),
+        ({"context_length": 32_768, "answers": "quote"}, QUICK, 16, 1),
     ],
 )
 async def test_a_model_with_a_long_context_gets_more_passages(

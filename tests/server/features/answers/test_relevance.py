@@ -3,7 +3,7 @@
 import pytest
 
 from portico_server.features.answers.language import language
-from portico_server.features.answers.relevance import excerpt, is_heading, terms
+from portico_server.features.answers.relevance import excerpt, headings_for, terms
 from portico_server.features.answers.repetition import repeats
 
 
@@ -99,9 +99,9 @@ def test_a_text_that_repeats_itself_is_detected(text: str, expected: bool) -> No
     ],
 )
 def test_a_question_asks_about_a_heading(heading: str, question: str, is_asked: bool) -> None:
-    assert is_heading(heading, question) is is_asked
+    assert headings_for(question)(heading) is is_asked
 
 
 def test_a_question_is_a_heading_with_the_same_words() -> None:
-    assert is_heading("When was it built?", "when was it built", exactly=True)
-    assert not is_heading("It was built", "When was it built?", exactly=True)
+    assert headings_for("when was it built", exactly=True)("When was it built?")
+    assert not headings_for("When was it built?", exactly=True)("It was built")

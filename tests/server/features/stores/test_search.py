@@ -74,6 +74,27 @@ async def test_results_respect_the_maximum_number_and_the_score_threshold(stocke
     assert good == tuple(passage for passage in all_passages if passage.score >= threshold)
 
 
+@pytest.mark.parametrize(
+    ("question", "ranker", "count", "first"),
+    [
+        ("Where does the daemon listen?", "auto", 10, "ports"),
+        ("Where does the daemon listen?", "auto", 1, "ports"),
+        ("What changed where the daemon listens?", "auto", 10, "release_notes"),
+        ("Where does the daemon listen?", "lexical", 10, "release_notes"),
+    ],
+)
+async def test_changelogs_come_last_unless_the_question_asks_about_changes(
+    stocked: StoreFixture, question: str, ranker: str, count: int, first: str
+) -> None:
+    for number in range(30):
+        await stocked.put(f"release_notes_{number}", f"The daemon listens where daemon {number} listens.")
+    passages = (await stocked.search(question, ranker=ranker, max_num_results=count)).passages
+    assert passages[0].file_id.startswith(first)
+    assert len(passages) == count
+    scores = [passage.score for passage in passages]
+    assert scores == sorted(scores, reverse=True)
+
+
 async def test_the_same_text_is_shown_once(stocked: StoreFixture) -> None:
     for i in range(20):
         await stocked.put(f"copy{i}", DOCS["bread"][0])

@@ -6,9 +6,6 @@ They repeat the words of every subject and explain none. Pure functions.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-
-from portico.wire import Passage
 
 _CHANGELOG = re.compile(
     r"(?:^|[/_.-])(?:rel(?:ease)?[-_]?notes?|change[-_]?logs?|what[-_]?s[-_]?new|porting[-_]guides?|archives?)(?:[/_.-]|$)"
@@ -26,12 +23,9 @@ _ASKS = re.compile(
 )
 
 
-def changelogs_last(question: str, passages: Sequence[Passage]) -> list[int]:
-    """Return the numbers of the passages, from 0, in their order, but passages of changelogs last."""
-    numbers = range(len(passages))
-    if _ASKS.search(question):
-        return [*numbers]
-    return sorted(numbers, key=lambda number: is_changelog(passages[number].filename))
+def asks_about_changes(question: str) -> bool:
+    """Return whether a question names a version, a date or a change, so that a changelog may answer it."""
+    return bool(_ASKS.search(question))
 
 
 def is_changelog(filename: str) -> bool:
