@@ -230,13 +230,15 @@ def _judge(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
         material.question, material.passages[scored_candidates[0][0].passage]
     ):
         verdict = _of_section(verdict, features, evidence, cjk=material.cjk)
-    return Judgement(verdict, scored_candidates, evidence=evidence, is_near=_is_near(features, material.cjk))
+    return Judgement(verdict, scored_candidates, evidence=evidence, is_near=_is_near(material, features))
 
 
-def _is_near(features: Mapping[str, float], cjk: bool) -> bool:
+def _is_near(material: Material, features: Mapping[str, float]) -> bool:
     """Return whether a passage is about what the question asks."""
+    if material.has_latin_name():
+        return True
     if "soft" in features:
-        return features["soft"] >= (MIN_NEAR_SOFT_CJK if cjk else MIN_NEAR_SOFT)
+        return features["soft"] >= (MIN_NEAR_SOFT_CJK if material.cjk else MIN_NEAR_SOFT)
     return features["plain"] >= MIN_NEAR_WORDS_SHARE
 
 

@@ -60,6 +60,7 @@ _CODE_MARKS = re.compile(r"[(){}\[\]=_;<>]|\w\.\w|\"")
 _QUOTED_QUESTION = re.compile(r"[?？][\"'”’]")
 _CAPITALS = re.compile(r"\b[A-Z][\w’'-]*(?:\s+(?:(?:of|the|de|van|von|al|da|di)\s+)?[A-Z][\w’'-]*)*")
 _TITLE = re.compile(r"[《「『“\"]([^》」』”\"]{2,30})[》」』”\"]")
+_LATIN_NAME = re.compile(r"[a-z][a-z0-9_-]{2,}")
 _NAME = re.compile(r"(?<=\s)[A-Z][\w’'-]+|\d[\d,.]*")
 
 MAX_COSINE_ERROR = 1e-6
@@ -199,6 +200,15 @@ class Material:
             return True
         prose = _QUOTED_CODE.sub("", text)
         return len(_CODE_MARKS.findall(prose)) > CODE_SHARE * len(text)
+
+    def has_latin_name(self) -> bool:
+        """Return whether a passage contains a name in Latin letters from a question that is otherwise Chinese, such as
+        the name of a program.
+        """
+        if not self.cjk:
+            return False
+        names = frozenset(stems([word for word in self.question_words if _LATIN_NAME.fullmatch(word)]))
+        return any(names & passage_terms for passage_terms in self._everywhere)
 
     def texts(self) -> tuple[str, ...]:
         """Return the texts to embed: the question, each candidate, then each word of `vocabulary`."""

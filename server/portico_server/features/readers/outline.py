@@ -1,5 +1,5 @@
-"""reStructuredText, AsciiDoc, Org, LaTeX and plain text with such headings: one part per section, with the source
-text unchanged.
+"""reStructuredText, AsciiDoc, Org, LaTeX and plain text with such headings: one part per section. The text is the
+source, with the texts of cross-references (`inline_markup`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import TextIO
 
 from portico_server.features.chunkers.document import Part, SourceDocument
+from portico_server.features.readers.inline_markup import shown_line
 from portico_server.features.readers.section import SectionReader, without_closing_marks
 from portico_server.features.readers.text import SEGMENT_CHARS, open_text
 
@@ -98,6 +99,7 @@ def _underlined(text: TextIO, suffix: str) -> Iterator[Part]:
             block_marks = "" if line.rstrip() == block_marks else block_marks
             section.add(line)
             continue
+        line = shown_line(line, suffix)
         heading = _heading(line, "adoc") if suffix != "rst" else None
         if heading is not None:
             yield from section.flush()

@@ -80,6 +80,7 @@ MANUAL = {
         "[[rename]]\n== Names of nodes\n\nA node keeps its name.\n"
     ),
     "names.md": "# Names\n\n## Rename a node\n\nChange its name in `nodes.yaml`.\n",
+    "备份.md": "# 备份\n\n## 备份的时间\n\nnodectl 每晚把所有节点的状态写到磁盘。\n",
     "CHANGELOG.md": (
         "# Changes\n\n## 2.1\n\n- A renamed node is restarted.\n- How a node is renamed is faster.\n\n"
         "## 2.0\n\n- A node is renamed without a restart.\n"
@@ -319,11 +320,24 @@ def test_a_question_outside_the_documents_gets_a_refusal_without_citations(
     assert not message.get("annotations")
 
 
-def test_a_question_near_the_documents_gets_the_nearest_sections(http: httpx.Client) -> None:
-    message = ask(http, "nature", "银河又叫什么河？")
-    introduction, section, *_further = message["content"].split("\n\n")
+@pytest.mark.parametrize(
+    ("app", "question", "section"),
+    [
+        ("nature", "银河又叫什么河？", "> **雅芳河.md, line 1**\n>\n> 雅芳河，又叫埃文河"),
+        (
+            "manual",
+            "昨天启动nodectl的时候电脑突然蓝屏，请问怎么退货给商店？",
+            "> **备份.md, line 1 · 备份 › 备份的时间**",
+        ),
+    ],
+)
+def test_a_question_near_the_documents_gets_the_nearest_sections(
+    http: httpx.Client, app: str, question: str, section: str
+) -> None:
+    message = ask(http, app, question)
+    introduction, first, *_further = message["content"].split("\n\n")
     assert introduction == "这些文档中没有找到回答这个问题的句子。最接近的章节："
-    assert section.startswith("> **雅芳河.md, line 1**\n>\n> 雅芳河，又叫埃文河")
+    assert first.startswith(section)
     assert not message.get("annotations")
 
 
