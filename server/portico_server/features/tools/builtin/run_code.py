@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextvars import ContextVar
-from hashlib import sha256
 from typing import Any, Final
 
 import orjson
@@ -20,7 +20,7 @@ from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.work_slots import Slots
 from portico_server.features.sandbox.light import LightSandbox
 from portico_server.features.tools.builtin.python_light import CODE, RESULT, as_result
-from portico_server.features.tools.code_mode.constants import Constants
+from portico_server.features.tools.code_mode.expected_calls import call_digest, expected_calls
 from portico_server.features.tools.code_mode.functions import RUN_CODE, CodeFunction, functions_of
 from portico_server.features.tools.code_mode.program import COMPUTE_SECONDS, MAX_CALLS, Program
 from portico_server.features.tools.tool import Tool
@@ -33,6 +33,9 @@ MAX_AT_ONCE_PER_KEY: Final = 8
 
 MAX_ARGUMENTS_BYTES: Final = 2**20
 """Maximum size of the arguments of a call, as JSON, in bytes."""
+
+MAX_READINGS: Final = 8
+"""Maximum number of times that the code is read for its expected calls, which own results can add to."""
 
 _IS_RUNNING: ContextVar[bool] = ContextVar("portico_run_code", default=False)
 """True within a call that code makes."""
@@ -79,8 +82,8 @@ def tool(registry: Registry, light: LightSandbox) -> Tool:
 class _CodeCalls:
     """The calls of one piece of code. In a durable run, each call is a step that is not repeated.
 
-    Once a call has returned foreign data, a further call may follow the data, unless its arguments are literals of the
-    code. Data could also repeat a call, so this holds for the first of equal calls only.
+    Once a call has returned foreign data, a further call may follow the data, unless the code makes it whatever data it
+    reads; see `expected_calls`.
     """
 
     def __init__(
@@ -91,8 +94,13 @@ class _CodeCalls:
         self._context = context
         self._steps = steps
         self._origins: Origins = ()
-        self._constants: Constants | None = None
-        self._made_calls: set[bytes] = set()
+        self._expected_calls: Counter[bytes] = Counter()
+        self._made_calls: Counter[bytes] = Counter()
+        self._own_results: dict[bytes, list[Any]] = {}
+        """The results that contain no foreign data."""
+        self._readings = 0
+        self._is_read = False
+        """Whether the expected calls take account of all own results."""
 
     @classmethod
     async def of(cls, code: str, functions: Mapping[str, CodeFunction], context: Context) -> _CodeCalls:
@@ -133,18 +141,25 @@ class _CodeCalls:
             place, "tool", request, work, dict, dict, shown_request=shown_request
         )
         self._origins = join_origins(self._origins, document.pop("origins", ()))
+        if self._functions[path].is_computed and "value" in document:
+            self._own_results.setdefault(call_digest(path, arguments), []).append(document["value"])
+            self._is_read = False
         return document
 
     async def _origins_of_call(self, path: str, arguments: Mapping[str, Any]) -> Origins:
         """Return the origins of the foreign data on which a call may depend."""
-        call = sha256(path.encode() + b"\0" + orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS)).digest()
-        is_repeated = call in self._made_calls
-        self._made_calls.add(call)
-        if not self._origins or is_repeated:
-            return self._origins
-        if self._constants is None:
-            self._constants = await pools.VALUES.run(Constants.of, self.program.code)
-        return () if self._constants.contain(arguments) else self._origins
+        call = call_digest(path, arguments)
+        self._made_calls[call] += 1
+        if not self._origins:
+            return ()
+        if not self._is_read and self._is_unexpected(call) and self._readings < MAX_READINGS:
+            self._readings, self._is_read = self._readings + 1, True
+            code, paths = self.program.code, self._functions.keys()
+            self._expected_calls = await pools.VALUES.run(expected_calls, code, paths, self._own_results)
+        return self._origins if self._is_unexpected(call) else ()
+
+    def _is_unexpected(self, call: bytes) -> bool:
+        return self._made_calls[call] > self._expected_calls[call]
 
     async def _call(
         self, function: CodeFunction, arguments: Mapping[str, Any], place: str, origins: Origins

@@ -103,6 +103,11 @@ class CodeFunction:
         description = self.card.description or self.card.title
         return f"# {self.path}\n{stub(name, description, self.input_schema, self.output_schema)}"
 
+    @property
+    def is_computed(self) -> bool:
+        """Return whether the results contain no foreign data."""
+        return self.card.kind == "tool" and self.card.labels.get("computed") is True
+
     def request(self, arguments: Mapping[str, Any], key: str) -> Request:
         """Return the request of a call; ``key`` is that of `ToolCall`. Raise `InvalidRequest` for arguments that do not
         match the schema.
@@ -127,7 +132,7 @@ class CodeFunction:
                 return origins_of_passages(passages)
             case _ if self.card.kind == "app":
                 return (f"app {self.card.name}",)
-            case _ if self.card.kind == "tool" and self.card.labels.get("computed") is not True:
+            case _ if self.card.kind == "tool" and not self.is_computed:
                 return (origin_of_tool(self.card.name, arguments.get("url")),)
             case _:
                 return ()

@@ -19,7 +19,7 @@ from portico.wire import Asked
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import ToolCall, ToolResult
-from portico_server.features.tools.code_mode.constants import Constants
+from portico_server.features.tools.code_mode.expected_calls import expected_calls
 from portico_server.features.tools.entry import Approval, Rule
 from portico_server.features.tools.tool import Tool
 from portico_server.features.tools.toolbox import Toolbox
@@ -166,11 +166,13 @@ WRITE = "portico.tools.send_mail(to={}, text='hi')"
         ("found = portico.apps.my_docs(input='port')\n" + WRITE.format("found['answer']"), "app my-docs"),
         (FAIL + WRITE.format("str(error)"), "tool fail"),
         (READ + ASK + WRITE.format("said"), "tool read_mail"),
-        (WRITE.format("'ann'") + "\n" + READ + WRITE.format("'ann'"), "tool send_mail; tool read_mail"),
+        (WRITE.format("'ann'") + "\n" + READ + WRITE.format("text"), "tool send_mail; tool read_mail"),
+        (WRITE.format("'ann'") + "\n" + READ + WRITE.format("'ann'"), ""),
         (READ + WRITE.format("'ann'"), ""),
         (READ + "for name in ('ann', 'bob'):\n    " + WRITE.format("name"), ""),
         (READ + "args = {'to': 'ann', 'text': '''a\nb'''}\nportico.tools.send_mail(**args)", ""),
         (READ + "portico.tools.send_mail(to='a' 'b', text=[-1, 2.5, True, None])", ""),
+        (READ + "portico.tools.send_mail(to=str(portico.tools.now()), text='hi')", ""),
         ("portico.tools.send_mail(to=str(portico.tools.now()), text='hi')", ""),
         ("text = 'Hi'\n" + ASK + WRITE.format("said"), ""),
         (WRITE.format("'a' + 'nn'") + "\n" + READ, ""),
@@ -199,9 +201,142 @@ async def test_the_approval_rule_of_a_tool_decides_about_calls_after_foreign_dat
     assert ("because of tool read_mail" in text) is (rule == "refuse")
 
 
+PAY = "portico.tools.send_mail(to='ann', text='{}')"
+ORDERS = "orders = ['a', 'b']\n"
+
+DECIDED_BY_DATA = [
+    "if 'yes' in text:\n    {pay}",
+    "if not text: pass\nelse:\n    {pay}",
+    "if text.startswith('y') or False:\n    {pay}",
+    "while 'yes' in text:\n    {pay}\n    break",
+    "for _ in text:\n    {pay}",
+    "for word in text.split():\n    if word == 'yes':\n        {pay}",
+    "'yes' in text and {pay}",
+    "'no' in text or {pay}",
+    "{pay} if 'yes' in text else None",
+    "[{pay} for word in text.split() if word == 'yes']",
+    "[{pay} for _ in range(len(text))]",
+    "calls = ({pay} for _ in [1])\nif 'yes' in text:\n    list(calls)",
+    "any('no' in text or {pay} for _ in [1])",
+    "try:\n    text.index('yes')\n    {pay}\nexcept ValueError:\n    pass",
+    "try:\n    text.index('no')\nexcept ValueError:\n    {pay}",
+    "try:\n    text.index('yes')\nexcept ValueError:\n    pass\nelse:\n    {pay}",
+    "try:\n    assert 'yes' in text\n    {pay}\nexcept AssertionError:\n    pass",
+    "def check():\n    return text.index('yes')\ntry:\n    check()\n    {pay}\nexcept ValueError:\n    pass",
+    "def check():\n    if 'no' in text:\n        raise ValueError('no')\n"
+    "try:\n    check()\n    {pay}\nexcept ValueError:\n    pass",
+    "assert 'yes' in text\n{pay}",
+    "if 'yes' not in text:\n    raise ValueError('no')\n{pay}",
+    "for _ in [1]:\n    if 'yes' not in text:\n        break\n    {pay}",
+    "for _ in [1]:\n    if 'yes' not in text:\n        continue\n    {pay}",
+    "def go():\n    if 'yes' not in text:\n        return\n    {pay}\ngo()",
+    "def go():\n    {pay}\nif 'yes' in text:\n    go()",
+    "pay = lambda: {pay}\nif 'yes' in text:\n    pay()",
+    "{{True: lambda: {pay}, False: lambda: None}}['yes' in text]()",
+    "[lambda: None, lambda: {pay}]['yes' in text]()",
+    "amount = 'hi' if 'yes' in text else 'no'\nportico.tools.send_mail(to='ann', text=amount)",
+    "amount = 'no'\nif 'yes' in text:\n    amount = 'hi'\nportico.tools.send_mail(to='ann', text=amount)",
+    "orders = []\nif 'yes' in text:\n    orders.append(1)\nfor _ in orders:\n    {pay}",
+    "orders = []\nalias = [orders]\nif 'yes' in text:\n    alias[0].append(1)\nfor _ in orders:\n    {pay}",
+    "orders = []\nx = None\nif 'yes' in text:\n    x = orders\n    x += [1]\nfor _ in orders:\n    {pay}",
+    "flags = {{'pay': False}}\nif 'yes' in text:\n    flags['pay'] = True\nif flags['pay']:\n    {pay}",
+    "def add(items):\n    items.append(1)\norders = []\nif text:\n    add(orders)\nfor _ in orders:\n    {pay}",
+    "orders = []\n[3].sort(key=lambda _: orders.append(1) if text else 0)\nfor _ in orders:\n    {pay}",
+    "str = lambda _: text\nportico.tools.send_mail(to='ann', text=str('no'))",
+    "def str(_):\n    return text\nportico.tools.send_mail(to='ann', text=str('no'))",
+    "len = lambda _: 'yes' in text\nif len([1]):\n    {pay}",
+    "{pay}\nif 'yes' in text:\n    {pay}",
+    "count = 0\nwhile count < len(text):\n    {pay}\n    count += 1",
+    "n = 0\nfor _ in text:\n    n += 1\nfor _ in range(n):\n    {pay}",
+    "portico.tools.send_mail(to='ann', text='h' + text[1])",
+    "portico.tools.send_mail(to='ann', text=f'h{{text[1]}}')",
+    "portico.tools.send_mail(to='ann', **{{'text' if text else 'to': 'hi'}})",
+    "(portico.tools.send_mail if 'yes' in text else portico.tools.now)(to='ann', text='hi')",
+]
+"""What a program does with a mail ``text`` that says "yes hi". Data decides whether it writes to Ann."""
+
+
+@pytest.mark.parametrize("code", DECIDED_BY_DATA)
+async def test_a_call_on_which_data_decides_asks_a_person(desk: ProgramDesk, code: str) -> None:
+    desk.document = "yes hi"
+    count = int(code.startswith("{pay}\nif"))
+    await desk.run(READ + code.format(pay=PAY.format("hi")))
+    assert len(desk.acted) <= count
+    assert desk.asked
+
+
+CERTAIN = [
+    ("for i in range(19):\n    portico.tools.send_mail(to='o' + str(i), text='hi')", 19),
+    ("for i in range(19):\n    portico.tools.send_mail(to=f'order {i:02d}', text='hi')", 19),
+    ("for i, o in enumerate(orders):\n    portico.tools.send_mail(to=o, text=f'{i}. {o}')", 2),
+    ("for o in orders:\n    portico.tools.send_mail(to=o.upper(), text='hi')", 2),
+    ("for o, n in zip(orders, (1, 2)):\n    portico.tools.send_mail(to=o, text=n + 1)", 2),
+    ("for o, n in {'a': 1, 'b': 2}.items():\n    portico.tools.send_mail(to=o, text=n * 10)", 2),
+    ("[portico.tools.send_mail(to=o, text='hi') for o in orders]", 2),
+    ("[portico.tools.send_mail(to=o, text='hi') for o in orders if o != 'a']", 1),
+    ("portico.tools.send_mail(to='ann', text=', '.join(f'<{o}>' for o in []) + ', '.join(orders))", 1),
+    ("portico.tools.send_mail(to='ann', text={'all': [o + '!' for o in orders]})", 1),
+    ("portico.tools.send_mail(**{'to': 'ann', 'text': {o: len(o) for o in orders}})", 1),
+    ("more = []\nfor o in orders:\n    more.append(o + '1')\nfor o in more:\n    "
+     "portico.tools.send_mail(to=o, text='hi')", 2),
+    ("def send(to, text='hi'):\n    return portico.tools.send_mail(to=to, text=text)\nsend('ann')\nsend(to='bob')", 2),
+    ("send = portico.tools.send_mail\nsend(to='ann', text='hi')\nsend(to='ann', text='hi')", 2),
+    ("n = 0\nwhile n < 3:\n    n += 1\n    portico.tools.send_mail(to='ann', text=n)", 3),
+    ("if len(orders) == 2:\n    portico.tools.send_mail(to='ann', text='hi')", 1),
+    ("print(text)\nif 'urgent' in text:\n    print('urgent')\nfor o in orders:\n    "
+     "portico.tools.send_mail(to=o, text='hi')", 2),
+    ("notes = []\nfor line in text.splitlines():\n    notes.append(line.strip())\nfor o in orders:\n    "
+     "portico.tools.send_mail(to=o, text='hi')", 2),
+    ("report = ''\nfor line in text.splitlines():\n    report += line\nfor o in orders:\n    "
+     "portico.tools.send_mail(to=o, text='hi')", 2),
+    ("for o in orders:\n    try:\n        portico.tools.send_mail(to=o, text='hi')\n    except RuntimeError as error:\n"
+     "        print(error)\n        continue", 2),
+    ("try:\n    n = int(text)\nexcept ValueError:\n    n = 0\nportico.tools.send_mail(to='ann', text='hi')", 1),
+    ("try:\n    read = portico.tools.read_mail()\n    portico.tools.send_mail(to='ann', text='hi')\n"
+     "except RuntimeError as error:\n    print(error)", 1),
+    ("import json\nlast = json.dumps(sorted(text.split(), key=lambda word: word.lower()))\n"
+     "for o in orders:\n    portico.tools.send_mail(to=o, text='hi')", 2),
+    ("total = sum(len(line) for line in text.split())\nfor o in orders:\n    "
+     "portico.tools.send_mail(to=o, text='hi')", 2),
+    ("portico.tools.send_mail(to='ann', text=str(portico.tools.now()))", 1),
+    ("stamp = portico.tools.now()\nfor o in orders:\n    portico.tools.send_mail(to=o, text=f'{stamp}: {o}')", 2),
+    ("for o in orders[::-1]:\n    portico.tools.send_mail(to=o, text='hi' if o == 'a' else 'ho')", 2),
+    ("config = {'to': 'ann'}\nconfig['text'] = 'hi'\nprint(config)\n"
+     "portico.tools.send_mail(to='ann', text='hi')", 1),
+    ("first, second = orders\nportico.tools.send_mail(to=first, text=second.replace('b', 'c'))", 1),
+    ("for o in orders:\n    if o == 'a':\n        continue\n    portico.tools.send_mail(to=o, text='hi')", 1),
+    ("for n in range(3):\n    if n == 2:\n        break\n    portico.tools.send_mail(to='ann', text=-n)", 2),
+]  # fmt: skip
+"""Programs that read a mail ``text`` and make a number of calls that do not depend on it."""
+
+
+@pytest.mark.parametrize(("code", "count"), CERTAIN)
+async def test_a_call_that_a_program_makes_whatever_it_reads_does_not_ask(
+    desk: ProgramDesk, code: str, count: int
+) -> None:
+    report = await desk.run(READ + ORDERS + code)
+    assert (len(desk.acted), desk.asked) == (count, []), report
+
+
 ODD = ["x = 'a", "'''", "f(1", "\x00", "(" * 9_999, "-" * 9_999 + "1", "'a' " * 9_999, "0x", "1_", "b'a' 'b'"]
+LONG = [
+    *ODD,
+    "a" + ".a" * 40_000,
+    "1" + "+1" * 40_000,
+    "if 1:pass\n" + "elif 1:pass\n" * 8_000,
+    "def f():\n    f()\n    f()\nf()",
+    "while True:\n    pass",
+    "x = 'a'\n" + "x = x + x\n" * 99,
+    "x = [1]\n" + "x = [x, x]\n" * 99 + "portico.tools.send_mail(to=x)",
+    "x = 9\n" + "x = x * x\n" * 99,
+    "x = f'{1:999999999}'",
+    "x = range(10**12)",
+    "x = 'a'\n" + "x = x.replace('a', 'aaaaaaaaaa')\n" * 99,
+    "exec('portico.tools.send_mail()')",
+]
+"""Programs with no certain call, among them some that would never end or need the memory of the machine."""
 
 
-@pytest.mark.parametrize("code", ODD)
-def test_constants_can_be_read_even_from_invalid_code(code: str) -> None:
-    assert not Constants.of(code).contain({"to": "eve"})
+@pytest.mark.parametrize("code", LONG)
+def test_a_program_is_read_within_limits(code: str) -> None:
+    assert not expected_calls(code, {"portico.tools.send_mail"}, {})
