@@ -42,7 +42,10 @@ def _tool(library: Library, name: str, card: Card) -> ServerTool:
     read_only = tool.annotations is not None and tool.annotations.read_only_hint is True
     use = partial(_use, library, name, card)
     refuses_data = card.labels.get("on_data") == "refuse"
-    return ServerTool(name, name, tool.description or "", tool.input_schema, read_only, use, refuses_data)
+    is_computed = card.labels.get("computed") is True
+    return ServerTool(
+        name, name, tool.description or "", tool.input_schema, read_only, use, refuses_data, is_computed
+    )
 
 
 async def _use(

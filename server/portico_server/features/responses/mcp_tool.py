@@ -26,9 +26,12 @@ _FOREIGN_ITEMS: Final[Mapping[str, str]] = {
     "shell_call_output": origin_of_tool("shell"),
     "local_shell_call_output": origin_of_tool("local_shell"),
     "function_call_output": "a function of the client",
+    "apply_patch_call_output": origin_of_tool("apply_patch"),
     "compaction": "the summary of the conversation",
 }
 """The origin of the foreign data in items of a type."""
+
+_ATTACHMENTS: Final = frozenset({"input_file", "input_image", "input_audio"})
 
 
 async def mcp_call(bench: ToolContext, tool: McpTool, at: str) -> None:
@@ -82,7 +85,10 @@ def _server_tool(card: Card, label: str) -> ServerTool:
     schema = card.input_schema or NO_ARGUMENTS
     read_only = card.labels.get("read_only") is True
     refuses_data = card.labels.get("on_data") == "refuse"
-    return ServerTool(name, card.name, card.description, schema, read_only, call_tool, refuses_data)
+    is_computed = card.labels.get("computed") is True
+    return ServerTool(
+        name, card.name, card.description, schema, read_only, call_tool, refuses_data, is_computed
+    )
 
 
 async def _list(bench: ToolContext, tool: McpTool, offered_tools: Sequence[ServerTool]) -> None:
@@ -166,7 +172,8 @@ async def call(
     await bench.emit(events)
     try:
         key = f"{bench.context.run}:{item['id']}"
-        with ScopedValue(ORIGINS, _origins(bench) if offer.tool.refuses_data else ()):
+        is_approved = approval_id is not None and not offer.tool.refuses_data
+        with ScopedValue(ORIGINS, () if is_approved else bench.origins):
             result = await offer.tool.call(bench.context, arguments_of(arguments), key)
     except PorticoError as error:
         result = ToolResult(error.message, is_error=True)
@@ -180,15 +187,17 @@ async def call(
     await bench.emit([end_event, machine.finish(index, **changes)])
 
 
-def _origins(bench: ToolContext) -> Origins:
+def origins_of(bench: ToolContext) -> Origins:
     """Return the origins of the foreign data that the model has read: results of tools, and attached files."""
     names: list[str] = []
     for item in (*bench.before, *bench.machine.output):
         match item["type"]:
             case "mcp_call" if item.get("status") != "in_progress":
-                names.append(origin_of_tool(item["name"]))
+                offer = bench.tools.get((item["server_label"], item["name"]))
+                if offer is None or offer.tool is None or not offer.tool.is_computed:
+                    names.append(origin_of_tool(item["name"]))
             case "message":
-                files = [part for part in item["content"] if part["type"] == "input_file"]
+                files = [part for part in item["content"] if part["type"] in _ATTACHMENTS]
                 names += [str(file.get("filename") or "an attached file") for file in files]
             case kind if kind in _FOREIGN_ITEMS:
                 names.append(_FOREIGN_ITEMS[kind])

@@ -11,6 +11,7 @@ from portico.wire import Passage
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.ids import new_id
+from portico_server.core.origins import Origins
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import CalledTool, Filter, ToolResult
@@ -42,7 +43,7 @@ class ServerTool:
     """A tool of an MCP server. ``name`` is its name on that server, ``full_name`` its name on this daemon.
 
     ``call`` receives the context, the arguments, and a key that makes the call idempotent. ``refuses_data``: the
-    operator refuses calls that may depend on foreign data.
+    operator refuses calls that may depend on foreign data. ``is_computed``: results contain no foreign data.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ServerTool:
     read_only: bool
     call: Callable[[Context, Mapping[str, Any], str], Awaitable[ToolResult]]
     refuses_data: bool = False
+    is_computed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ class ToolContext:
 
     ``container`` is the container for code that does not name one, once it exists; ``shell`` is the container of
     hosted shell commands, if any. ``functions`` are the client's functions; ``hidden`` contains the deferred tools
-    that the model has not found yet, by function name.
+    that the model has not found yet, by function name. ``origins`` are those of the foreign data that the model had
+    read when it made the current calls.
     """
 
     ask: ResponseRequest
@@ -135,6 +138,7 @@ class ToolContext:
     searched: dict[str, Sequence[Passage]] = field(default_factory=dict)
     functions: list[FunctionTool] = field(default_factory=list)
     hidden: dict[str, SearchedTool] = field(default_factory=dict)
+    origins: Origins = ()
     waits: bool = False
     container: str = ""
     shell: Place | None = None

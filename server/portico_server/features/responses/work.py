@@ -332,6 +332,7 @@ class ResponseWork:
 
     async def _do(self, hearing: AnswerReader) -> None:
         """Execute the calls in order. Decline the calls beyond the limit."""
+        self._bench.origins = mcp_tool.origins_of(self._bench)
         for call in hearing.daemon_calls:
             if self._calls >= self._max_calls:
                 self._decline(call.id, call.name, call.arguments, "No more tools may be called. Answer now.")
@@ -356,6 +357,7 @@ class ResponseWork:
 
     async def _approved(self) -> None:
         """Execute the calls that the client approves in this request."""
+        self._bench.origins = mcp_tool.origins_of(self._bench)
         requests = {i["id"]: i for i in self.prepared.before if i["type"] == "mcp_approval_request"}
         used_ids = {i["approval_request_id"] for i in self._all_items() if i["type"] == "mcp_call"}
         for number, item in enumerate(self.prepared.ask.input):

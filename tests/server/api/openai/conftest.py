@@ -157,6 +157,20 @@ REPLIES = [
         for n in range(12)
     ),
     {"match": r"^send", "content": "It is over."},
+    *(
+        {
+            "match": rf"^post {n}$",
+            "times": 1,
+            "tool_calls": [{"name": "post", "arguments": {"text": str(n)}}],
+        }
+        for n in range(60)
+    ),
+    {
+        "match": r"^post twice$",
+        "times": 1,
+        "tool_calls": [{"name": "post", "arguments": {"text": word}} for word in ("ann", "bob")],
+    },
+    {"match": r"^post", "content": "It is over."},
     {"match": r"^refuse", "error": {"status": 429, "message": "Too many.", "code": "rate_limit_exceeded"}},
     {"match": r"^break off", "content": "one two three four", "crash": 2},
     {"match": r"^slowly (.+)", "content": r"\1", "interval": 0.05},
@@ -276,7 +290,10 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
             "messages": [{"role": "user", "content": "Greet {who}"}],
         }
     ]
-    tools = [{"name": "send", "command": ["echo", "sent {text}"], "approval": "refuse"}]
+    tools = [
+        {"name": "send", "command": ["echo", "sent {text}"], "approval": "refuse"},
+        {"name": "post", "command": ["echo", "posted {text}"]},
+    ]
     stores = [{"name": "almanac", "folder": str(almanac)}]
     guards = [{"name": "pii", "on": "quoter", "detect": "pii", "where": "output", "action": "mask"}]
     definitions = {
