@@ -40,6 +40,11 @@ class BoundNames:
         self.known = dict(known_names or {})
         self._keep = keep
 
+    @property
+    def is_executing(self) -> bool:
+        """Return whether the run is executing, and not only being started."""
+        return self._keep is not None
+
     async def bind(self, key: str, meaning: str) -> None:
         """Bind a name to this meaning. The binding is stored before the name is used."""
         if self.known.setdefault(key, meaning) == meaning and self._keep is not None:
@@ -48,6 +53,12 @@ class BoundNames:
 
 BOUND: ContextVar[BoundNames | None] = ContextVar("bound", default=None)
 """The bound names of the durable run that this task belongs to."""
+
+
+def is_executing() -> bool:
+    """Return whether this task belongs to a durable run that is executing."""
+    names = BOUND.get()
+    return names is not None and names.is_executing
 
 
 def binding(known_names: Mapping[str, str] | None = None) -> AbstractContextManager[BoundNames]:

@@ -10,7 +10,7 @@ from portico_server.core.errors import Unavailable
 from portico_server.core.servable import noun_and_name
 
 PREPARED_TIMEOUT_S: Final = 60.0
-"""Maximum seconds that a resumed run waits for the objects to which its names are bound."""
+"""Maximum seconds that a durable run waits for an object that it needs."""
 
 STARTED_TIMEOUT_S: Final = 30.0
 """Maximum seconds that a call waits for an object that the daemon is still starting."""
@@ -31,6 +31,9 @@ class LateSource(Protocol):
 
     async def prepared(self, key: str) -> None:
         """Wait until an object that may have this key exists, even if earlier attempts to start it have failed."""
+
+    def problem(self, key: str) -> str:
+        """Return a sentence about an object that may have this key and is not available, or an empty string."""
 
 
 class LateSources:
@@ -64,11 +67,25 @@ class LateSources:
             ) from None
 
     async def prepared(self, key: str) -> None:
-        """Wait, up to a time limit, until an object that may have this key exists."""
+        """Wait until an object that may have this key exists. Raises `Unavailable` with the problem if that takes too
+        long.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(PREPARED_TIMEOUT_S):
                 for late in self._sources:
                     await late.prepared(key)
+                return
+        if problem := self.problem(key):
+            noun, name = noun_and_name(key)
+            raise Unavailable(
+                f"The {noun} '{name}' was not available within {PREPARED_TIMEOUT_S:g} s. {problem} Resume the run "
+                "once it is available.",
+                param=noun,
+            )
+
+    def problem(self, key: str) -> str:
+        """Return a sentence about an object that may have this key and is not available, or an empty string."""
+        return next(filter(None, (late.problem(key) for late in self._sources)), "")
 
     async def tools_started(self) -> None:
         """Wait while any tool is starting. Called by a late source whose objects need tools."""

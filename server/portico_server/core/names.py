@@ -49,6 +49,17 @@ def hashed_name(name: str, key: str, digits: int = HASH_LENGTH) -> str:
     return f"{plain}_{sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:digits]}".lstrip("_")
 
 
+def may_begin_with(name: str, beginning: str) -> bool:
+    """Return whether a name may begin with ``beginning``, before characters that models or Python do not accept were
+    changed.
+    """
+    return _letters(name).startswith(_letters(beginning)[: MAX_TOOL_NAME_CHARS // 2])
+
+
+def _letters(text: str) -> str:
+    return re.sub("[^A-Za-z0-9]+", "_", text).lstrip("_")
+
+
 def has_controls(text: str) -> bool:
     """Return whether a text contains characters that are forbidden in names and titles: line breaks, control or
     invisible characters, or surrogates.

@@ -19,6 +19,7 @@ from portico_server.core.binding import (
     BoundNames,
     binding_of,
     id_of,
+    is_executing,
     name_changed_error,
     owner_in,
     target_in,
@@ -273,7 +274,8 @@ class Registry:
         servable = await self._known(key, caller)
         # the daemon's own calls do not wait, because the daemon itself starts these objects
         if servable is None and caller.id != SYSTEM.id:
-            await self.late_sources.wait_for_start(key)
+            wait = self.late_sources.prepared if is_executing() else self.late_sources.wait_for_start
+            await wait(key)
             servable = await self._known(key, caller)
         if servable is None:
             raise await self._unknown(key, caller)

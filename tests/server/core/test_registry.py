@@ -1,17 +1,19 @@
 """One table of names."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from portico_server.core import late_sources
+from portico_server.core.binding import BOUND, BoundNames
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, Forbidden, NotFound, Unavailable
 from portico_server.core.late_servables import LateServables
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import ChatReply, Request, Result
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card, Servable
 
 
@@ -178,6 +180,9 @@ class Starting:
     async def prepared(self, key: str) -> None:
         await self.wait_for_start(key)
 
+    def problem(self, key: str) -> str:
+        return "The source 'lookups' is not ready." if self._servable is None else ""
+
 
 async def test_a_call_waits_for_what_is_being_started() -> None:
     registry = Registry()
@@ -199,3 +204,21 @@ async def test_a_call_waits_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) 
     assert (error.value.code, error.value.param) == ("starting", "tool") and error.value.retry_after
     with pytest.raises(NotFound):
         await registry.resolve("tool/lookup", SYSTEM)
+
+
+async def test_a_durable_run_names_the_source_of_a_tool_that_does_not_become_available(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(late_sources, "PREPARED_TIMEOUT_S", 0.0)
+    registry = Registry()
+    registry.late_sources.add(Starting(registry, None))
+
+    async def keep(_names: Mapping[str, str]) -> None:
+        """Store nothing."""
+
+    for known_names in ({}, {"tool/lookup": "tool:"}):
+        with (
+            ScopedValue(BOUND, BoundNames(known_names, keep)),
+            pytest.raises(Unavailable, match=r"'lookup' was not available .* source 'lookups' is not ready"),
+        ):
+            await registry.resolve("tool/lookup", LOCAL)

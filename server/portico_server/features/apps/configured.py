@@ -107,3 +107,7 @@ class ConfiguredApps:
     async def prepared(self, key: str) -> None:
         """Prepare a durable run of an app: wait for the app as `wait_for_start` does."""
         await self.wait_for_start(key)
+
+    def problem(self, key: str) -> str:
+        """Return nothing: an app that waits for its tools has no problem of its own."""
+        return ""

@@ -188,6 +188,10 @@ class ServerConnection:
             self.restarts += 1
         self.state = "stopped"
 
+    async def wait_until_ready(self) -> None:
+        """Wait until the server is connected and its tools are registered."""
+        await self._ready.wait()
+
     async def _pause(self, seconds: float) -> None:
         self._wake.clear()
         try:

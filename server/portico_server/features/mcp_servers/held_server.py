@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict
-from portico_server.core.names import callable_name
+from portico_server.core.names import callable_name, may_begin_with
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.features.mcp_servers.offered import MAX_OFFERED
 from portico_server.features.mcp_servers.spec import ServerSpec
@@ -73,6 +73,24 @@ class HeldServer:
         """Wait until the server's first start has succeeded or failed."""
         if self.connection is not None:
             await self.connection.tried.wait()
+
+    async def wait_until_ready(self) -> None:
+        """Wait until the server is connected, even if earlier attempts have failed."""
+        if self.connection is not None:
+            await self.connection.wait_until_ready()
+
+    def may_have(self, tool: str) -> bool:
+        """Return whether the server could have a tool with this name, or any tool if the name is empty."""
+        beginnings = (self.spec.prefix, f"{self.spec.name}_")
+        return callable_name(tool) != tool or any(may_begin_with(tool, text) for text in beginnings)
+
+    @property
+    def problem(self) -> str:
+        """A sentence that says why the server is not connected; empty if it is."""
+        if self.connection is not None and self.connection.state == "ready":
+            return ""
+        error = None if self.connection is None else self.connection.error
+        return f"The MCP server '{self.spec.name}' is not connected: {error or 'It is starting.'}"
 
     def connected(self) -> ServerConnection:
         """Return the server's connection. Raise `Conflict` if the server is not running."""

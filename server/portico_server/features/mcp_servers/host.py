@@ -91,18 +91,30 @@ class McpHost:
             await self._end(*self._servers.values())
 
     async def prepared(self, key: str) -> None:
-        """Wait as `wait_for_start` does, so that a call of a missing tool waits for its server."""
-        await self.wait_for_start(key)
+        """Wait until each server that may have the tool with the registry ``key`` is connected."""
+        for server in await self._servers_with(key):
+            await server.wait_until_ready()
+
+    def problem(self, key: str) -> str:
+        """See `portico_server.core.late_sources.LateSource`."""
+        tool = key.removeprefix("tool/")
+        servers = self._servers.values() if tool != key else ()
+        return next((server.problem for server in servers if server.may_have(tool) and server.problem), "")
 
     async def wait_for_start(self, key: str) -> None:
         """Wait until the first start of each server that may have the tool with the registry ``key`` has succeeded or
         failed.
         """
-        if not key.startswith("tool/") or not self._servers:
-            return
-        await self._has_begun.wait()
-        for server in tuple(self._servers.values()):
+        for server in await self._servers_with(key):
             await server.wait_for_start()
+
+    async def _servers_with(self, key: str) -> list[HeldServer]:
+        """Return the servers that may have the tool with the registry ``key``, once they are being started."""
+        tool = key.removeprefix("tool/")
+        if tool == key or not self._servers:
+            return []
+        await self._has_begun.wait()
+        return [server for server in self._servers.values() if server.may_have(tool)]
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
         """Return the tool that exactly one server has under this name of its own, with or without the server's prefix.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,7 +15,7 @@ class Outside:
 
     ``POST /effect`` does something once per ``Idempotency-Key``. ``/hold`` and the model behind ``/v1`` never finish
     their answers, unless ``answers`` are set. ``/until-held`` answers when either of them is called. ``/flaky/NAME/N``
-    fails N times.
+    fails N times. ``GET`` of a path in ``documents`` returns the document.
     """
 
     def __init__(self) -> None:
@@ -28,12 +29,16 @@ class Outside:
         """The model's next answers, as deltas; ``None`` for an answer that never ends."""
         self.asked: list[Any] = []
         """The messages of the requests to a model with answers."""
+        self.documents: dict[str, Any] = {}
+        """JSON documents by path."""
+        self.end_effect: Callable[[Callable[[], None]], None] = lambda respond: respond()
+        """Called after each effect, with a function that sends the response."""
         self.held = threading.Semaphore(0)
         """Released by each call that is held."""
         self.left = threading.Semaphore(0)
         """Released when the caller gives up a held call."""
         self.lock = threading.Condition()
-        """Notified of each requested effect, and of each request to a model with answers."""
+        """Notified of each requested effect, of each GET, and of each request to a model with answers."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
@@ -58,6 +63,7 @@ def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
             with outside.lock:
                 outside.calls[self.path] += 1
                 times = outside.calls[self.path]
+                outside.lock.notify_all()
             if self.path == "/hold":
                 self._hold()
             elif self.path == "/until-held":
@@ -68,6 +74,8 @@ def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
                 self._answer(503 if times <= fails else 200, {"times": times})
             elif self.path.startswith("/status/"):
                 self._answer(int(self.path.rsplit("/", 1)[1]), {})
+            elif self.path in outside.documents:
+                self._answer(200, outside.documents[self.path])
             else:
                 self._answer(200, {"path": self.path, "headers": dict(self.headers)})
 
@@ -82,7 +90,7 @@ def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
                 if outside.effects.setdefault(key, body) != body:
                     outside.told.append(key)
                 outside.lock.notify_all()
-            self._answer(200, {"done": outside.effects[key]})
+            outside.end_effect(lambda: self._answer(200, {"done": outside.effects[key]}))
 
         def _answer(self, status: int, value: Any) -> None:
             text = json.dumps(value).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -21,9 +22,10 @@ from portico_server.core.work_slots import Slots
 from portico_server.features.sandbox.light import LightSandbox
 from portico_server.features.tools.builtin.python_light import CODE, RESULT, as_result
 from portico_server.features.tools.code_mode.expected_calls import call_digest, expected_calls
-from portico_server.features.tools.code_mode.functions import RUN_CODE, CodeFunction, functions_of
+from portico_server.features.tools.code_mode.functions import ROOT, RUN_CODE, CodeFunction, functions_of
 from portico_server.features.tools.code_mode.program import COMPUTE_SECONDS, MAX_CALLS, Program
 from portico_server.features.tools.tool import Tool
+from portico_server.runs.enclosing_step import durable_step
 from portico_server.runs.turn_steps import STEP_CHANGED, TurnCutOff, TurnSteps
 
 MAX_AT_ONCE: Final = 16
@@ -37,6 +39,8 @@ MAX_ARGUMENTS_BYTES: Final = 2**20
 MAX_READINGS: Final = 8
 """Maximum number of times that the code is read for its expected calls, which own results can add to."""
 
+_NAMED_TOOL: Final = re.compile(r"\btools\s{0,9}\.\s{0,9}([^\W\d]\w*)")
+
 _IS_RUNNING: ContextVar[bool] = ContextVar("portico_run_code", default=False)
 """True within a call that code makes."""
 
@@ -49,9 +53,9 @@ def tool(registry: Registry, light: LightSandbox) -> Tool:
         if _IS_RUNNING.get():
             raise InvalidRequest(f"Code cannot call {RUN_CODE}. Call the tools from the code itself.")
         code: str = arguments["code"]
-        functions = await functions_of(context.caller, registry)
         try:
             async with slots.hold(context.caller.id):
+                functions = await _functions(code, context, registry)
                 calls = await _CodeCalls.of(code, functions, context)
                 evaluated_code = await calls.program.run(light, calls.answer)
         except TurnCutOff as cutoff:
@@ -79,6 +83,24 @@ def tool(registry: Registry, light: LightSandbox) -> Tool:
     )
 
 
+async def _functions(code: str, context: Context, registry: Registry) -> Mapping[str, CodeFunction]:
+    """Return the functions of code, after its tools that are still starting have started.
+
+    A durable run can have used a tool before it was interrupted, so it waits even if earlier attempts to start the
+    tool have failed. Raise `Unavailable` if that takes too long.
+    """
+    functions = await functions_of(context.caller, registry)
+    named_tools = sorted(set(_NAMED_TOOL.findall(code)))
+    missing_names = [name for name in named_tools if f"{ROOT}.tools.{name}" not in functions]
+    if not missing_names:
+        return functions
+    late_sources = registry.late_sources
+    wait = late_sources.wait_for_start if durable_step(context.run) is None else late_sources.prepared
+    for name in missing_names:
+        await wait(f"tool/{name}")
+    return await functions_of(context.caller, registry)
+
+
 class _CodeCalls:
     """The calls of one piece of code. In a durable run, each call is a step that is not repeated.
 
@@ -87,7 +109,11 @@ class _CodeCalls:
     """
 
     def __init__(
-        self, program: Program, functions: Mapping[str, CodeFunction], context: Context, steps: TurnSteps
+        self,
+        program: Program,
+        functions: Mapping[str, CodeFunction],
+        context: Context,
+        steps: TurnSteps,
     ) -> None:
         self.program = program
         self._functions = functions
@@ -121,7 +147,8 @@ class _CodeCalls:
             lambda seconds: {"time": seconds},
             lambda record: float(record["time"]),
         )
-        return cls(Program(code, functions, started_at, steps.key(place)), functions, context, steps)
+        program = Program(code, functions, started_at, steps.key(place))
+        return cls(program, functions, context, steps)
 
     async def answer(self, path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return ``{"value": …}`` or ``{"error": …}`` for a call. Raise `TurnCutOff`."""

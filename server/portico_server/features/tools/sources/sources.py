@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from portico.schemas.tools import ToolSource
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
+from portico_server.core.names import may_begin_with
 from portico_server.db import specs as rows
 from portico_server.db.database import Database
 from portico_server.features.tools.sources.function_packages import FunctionPackages
@@ -40,12 +41,8 @@ class _HeldSource:
     task: asyncio.Task[None] | None = None
 
     def may_give(self, tool: str) -> bool:
-        """Return whether this source could provide a tool with this name, or any tool if the name is empty.
-
-        A source that is a document or module can provide many tools.
-        """
-        several = self.spec.kind == "openapi" or self.spec.function.endswith(":*")
-        return self.state != "ready" and (several or tool in ("", self.spec.name, f"{self.spec.name}_schema"))
+        """Return whether this source could provide a tool with this name, or any tool if the name is empty."""
+        return self.state != "ready" and (not tool or may_begin_with(f"{tool}_", f"{self.spec.name}_"))
 
 
 class AddedTools:
@@ -108,6 +105,16 @@ class AddedTools:
     async def prepared(self, key: str) -> None:
         """Wait until no addition that is being prepared could provide the tool with the registry ``key``."""
         await self._wait(key, lambda _source: True)
+
+    def problem(self, key: str) -> str:
+        """See `portico_server.core.late_sources.LateSource`."""
+        tool = key.removeprefix("tool/")
+        for source in self._sources.values():
+            if tool != key and source.may_give(tool):
+                return (
+                    f"The tool source '{source.spec.name}' is not ready: {source.error or 'It is starting.'}"
+                )
+        return ""
 
     async def _wait(self, key: str, counts: Callable[[_HeldSource], bool]) -> None:
         tool = key.removeprefix("tool/")
