@@ -15,6 +15,7 @@ from portico_server.features.tools.entry import (
     ToolEntry,
     is_timeout,
     pairs,
+    repeat_of,
     rule_of,
     text,
     texts,
@@ -87,6 +88,7 @@ def parse(item: Mapping[str, Any], at: str = "mcp") -> ServerSpec:
         prefix=f"{name}_" if prefix is None else text(item, "prefix", at),
         timeout=float(timeout),
         approval=rule_of(item.get("approval"), at),
+        repeat=repeat_of(item.get("repeat"), at),
         sampling=_sampling(item.get("sampling"), f"{at}.sampling"),
     )
 

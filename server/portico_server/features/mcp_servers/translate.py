@@ -73,6 +73,7 @@ def tool_of(tool: types.Tool, name: str, spec: ServerSpec, work: Keyed) -> Tool:
         timeout=spec.timeout + 30,
         group=spec.name,
         source=f"mcp:{spec.name}",
+        repeat=spec.repeat,
         original_name="" if name == (original := f"{spec.prefix}{tool.name}") else original,
     )
 

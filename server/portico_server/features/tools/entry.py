@@ -15,7 +15,7 @@ from portico_server.core.origins import ORIGINS
 from portico_server.core.question import MAX_WAIT_S, NewQuestion
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.secret_values import SecretValues, in_address, in_headers, in_variables
-from portico_server.features.tools.tool import DataRule, Tool
+from portico_server.features.tools.tool import DataRule, Repeat, Tool
 
 Rule: TypeAlias = Literal["", "always", "destructive", "data", "refuse", "never"]
 """When to ask for approval; empty means as the setting ``tool_approval`` says. ``data``: if the call may depend on
@@ -67,6 +67,15 @@ def rule_of(value: Any, at: str) -> Rule:
     )
 
 
+def repeat_of(value: Any, at: str) -> Repeat:
+    """Parse the operator's rule for repeated calls. Raise `InvalidRequest` that names the field under ``at``."""
+    for repeat in get_args(Repeat):
+        if value == repeat or (value is None and not repeat):
+            found_repeat: Repeat = repeat
+            return found_repeat
+    raise wrong(at, "repeat", "ask or same_key")
+
+
 async def refusal(tool: Tool, call: ToolCall, context: Context, limit: float) -> ToolResult | None:
     """Ask whether a tool can run. Return ``None`` if it can, otherwise the tool result for the caller."""
     origins = ORIGINS.get()
@@ -87,18 +96,25 @@ async def refusal(tool: Tool, call: ToolCall, context: Context, limit: float) ->
         key=f"{call.key}/approval" if call.key else "",
         limit=limit,
     )
+    return await decline(question, context, "was not run")
+
+
+async def decline(question: NewQuestion, context: Context, outcome: str) -> ToolResult | None:
+    """Ask a question about a tool. Return ``None`` if a person approves, otherwise a tool result that states the
+    ``outcome``, such as "was not run".
+    """
     try:
         answer = await context.ask(question)
     except DeadlineExceeded as late:
         if late.code != "question_expired":
             raise
         return ToolResult(
-            f"'{tool.name}' was not approved within {limit:g} s, so it was not run.", is_error=True
+            f"'{question.name}' was not approved within {question.limit:g} s, so it {outcome}.", is_error=True
         )
     if answer.accepted:
         return None
     note = f": {answer.note}" if answer.note else "."
-    return ToolResult(f"'{tool.name}' was refused, so it was not run{note}", is_error=True)
+    return ToolResult(f"'{question.name}' was refused, so it {outcome}{note}", is_error=True)
 
 
 TIMEOUT: Final = 60.0
@@ -115,7 +131,7 @@ class ToolEntry:
 
     ``env`` are environment variables of the process, in addition to PATH, HOME and similar variables; ``headers`` are
     sent with every request. ``allow`` and ``deny`` are patterns of tool names (``read_*``). ``timeout`` is in seconds
-    per call. ``approval`` is when to ask for approval before a call.
+    per call. ``approval`` is when to ask for approval before a call. ``repeat`` is the `Repeat` of its tools.
     """
 
     name: str
@@ -128,6 +144,7 @@ class ToolEntry:
     deny: tuple[str, ...] = ()
     timeout: float = TIMEOUT
     approval: Rule = ""
+    repeat: Repeat = ""
 
     def offers(self, tool: str) -> bool:
         """Return whether the entry offers the tool, or the operation of an API, named ``tool``."""

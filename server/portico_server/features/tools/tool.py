@@ -27,6 +27,12 @@ DataRule: TypeAlias = Literal["allow", "ask", "refuse"]
 """What happens to a call that may depend on data from outside the conversation; see `portico_server.core.origins`."""
 
 
+Repeat: TypeAlias = Literal["", "same_key", "ask"]
+"""What a resumed run does with a call that was under way when the daemon stopped: make it again with the same key, or
+ask a person first. Empty means ``ask`` for a tool that acts and does not receive the key.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A tool that can be called.
@@ -41,7 +47,7 @@ class Tool:
     result follows from the arguments and the clock, so it contains no foreign data. ``owner``: the only key that sees
     the tool; ``None`` means every key. ``original_name``: see `Card`. ``group``: the tool's heading in lists;
     ``cost``: US dollars per call. ``timeout``: maximum duration of a call in seconds. ``source``: where the tool
-    comes from, such as ``built-in``.
+    comes from, such as ``built-in``. ``repeat``: see `Repeat`.
     """
 
     name: str
@@ -61,6 +67,7 @@ class Tool:
     group: str = ""
     cost: float = 0.0
     source: str = "built-in"
+    repeat: Repeat = ""
     owner: str | None = None
     original_name: str = ""
 
@@ -68,6 +75,11 @@ class Tool:
     def acts(self) -> bool:
         """Return whether a call sends, writes, spends or executes. Built-in tools that only create files do not."""
         return not self.read_only and (self.destructive or self.open_world or self.source != "built-in")
+
+    @property
+    def asks_to_repeat(self) -> bool:
+        """Return whether a person decides about repeating a call that was under way when the daemon stopped."""
+        return self.repeat == "ask" or (not self.repeat and self.acts and self.keyed is None)
 
 
 def without_secrets(tool: Tool, secrets: SecretValues) -> Tool:

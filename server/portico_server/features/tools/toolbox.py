@@ -24,6 +24,7 @@ from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card, Servable
 from portico_server.features.tools.built_in_names import GENERAL
 from portico_server.features.tools.entry import NEVER, Approval, Rule, refusal
+from portico_server.features.tools.repetition import begin_once
 from portico_server.features.tools.tool import Tool, fitting
 from portico_server.plugins import PluginTable
 from portico_server.runs.artifacts import ArtifactStore
@@ -190,6 +191,10 @@ class ToolServable:
             if tool_result is not None:
                 return tool_result
             origins = ()  # a person has approved the call, and so the calls that it makes
+        if self._tool.asks_to_repeat:
+            tool_result = await begin_once(self._tool, request, context, self._wait_s)
+            if tool_result is not None:
+                return tool_result
         try:
             with ScopedValue(ORIGINS, origins):
                 async with asyncio.timeout(self._tool.timeout):

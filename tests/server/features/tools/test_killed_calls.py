@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,15 @@ class PayingDaemon(KilledDaemon):
         daemon = super().start()
         self._has_started.set()
         return daemon
+
+    def next_question(self, run: str, answered_ids: Collection[str]) -> str:
+        """Return the id of the question that a run asks after the answered questions."""
+        with httpx.stream("GET", f"{self.running.url}/api/runs/{run}/events", timeout=60) as answer:
+            for line in answer.iter_lines():
+                event = json.loads(line[6:]) if line.startswith("data: ") else {}
+                if event.get("type") == "asked" and event["id"] not in answered_ids:
+                    return str(event["id"])
+        raise AssertionError("the run asked nothing")
 
     def last_event(self, run: str) -> dict[str, Any]:
         """Return the last event of a run. It is empty if the daemon ended before the first event."""
@@ -196,3 +206,39 @@ def test_resumed_code_waits_for_a_tool_whose_source_has_failed_before(
     outside.documents["/openapi.json"] = tills.DOCUMENT
     assert paying.last_event(run).get("result", {}).get("value") == str(ORDERS)
     assert len(outside.effects) == ORDERS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accepts", [True, False])
+def test_a_person_decides_whether_a_call_under_way_is_repeated(
+    paying: PayingDaemon, tmp_path: Path, *, accepts: bool
+) -> None:
+    """The daemon is killed during the second call, and again during its repetition if a person has accepted it."""
+    outside = paying.outside
+    tills.add(paying.running.url, "mcp", outside, tmp_path, repeat="ask")
+    paying.strike_after(2, responds=False)
+    run = begin(paying.running, spec(code_step("mcp"), durability="normal"), "go")
+    answered_ids: list[str] = []
+    for number in range(2 if accepts else 1):
+        paying.gone()
+        paying.strike_after(1, responds=False)
+        paying.restart()
+        question_id = paying.next_question(run, answered_ids)
+        questions = httpx.get(f"{paying.running.url}/api/questions?run={run}", timeout=60).json()["data"]
+        pending = [item for item in questions if item["status"] == "pending"]
+        assert [item["id"] for item in pending] == [question_id] and len(questions) == number + 1
+        assert "This call of 'pay' was under way when the daemon stopped." in pending[0]["message"]
+        assert pending[0]["arguments"] == {"order": "mcp 1"}
+        assert outside.calls.total() == number + 2, "nothing was repeated before the answer"
+        if number == 1 or not accepts:
+            paying.spare()
+        path = f"{paying.running.url}/api/questions/{question_id}/answer"
+        httpx.post(path, json={"accepted": accepts, "note": "Paid by hand."}, timeout=60).raise_for_status()
+        answered_ids.append(question_id)
+    last = paying.last_event(run)
+    if accepts:
+        assert last.get("result", {}).get("value") == str(ORDERS), last
+        assert sorted(outside.calls.values()) == [*[1] * (ORDERS - 1), 3]
+    else:
+        assert "was refused, so it was not run again" in last["error"]["message"]
+        assert list(outside.calls.values()) == [1, 1]

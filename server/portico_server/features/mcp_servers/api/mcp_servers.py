@@ -12,6 +12,7 @@ from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName
 from portico_server.features.mcp_servers.spec import parse
 from portico_server.features.tools.entry import TIMEOUT, Rule
+from portico_server.features.tools.tool import Repeat
 
 MAX_URI_CHARS = 4_000
 """Maximum length of a resource URI, in characters."""
@@ -35,8 +36,9 @@ class NewServer(BaseModel, extra="forbid"):
 
     ``env`` and ``headers`` may contain secrets and are never shown again. ``allow`` and ``deny`` are patterns of tool
     names. ``prefix`` precedes the names of the server's tools; by default it is the server's name and an underscore.
-    ``approval``: when a call needs approval; if empty, the setting ``tool_approval`` decides. ``sampling``: the model
-    that the server itself may call; by default none.
+    ``approval``: when a call needs approval; if empty, the setting ``tool_approval`` decides. ``repeat``: what a
+    resumed run does with a call that was under way when the daemon stopped: make it again with the ``same_key``
+    (default), or ``ask`` a person first. ``sampling``: the model that the server itself may call; by default none.
     """
 
     name: str
@@ -50,6 +52,7 @@ class NewServer(BaseModel, extra="forbid"):
     prefix: str | None = None
     timeout: float = TIMEOUT
     approval: Rule = ""
+    repeat: Repeat = ""
     sampling: Sampling | None = None
 
 

@@ -11,6 +11,7 @@ from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName
 from portico_server.features.tools.entry import TIMEOUT, Rule
 from portico_server.features.tools.sources.spec import parse
+from portico_server.features.tools.tool import Repeat
 
 router = new_router(prefix="/api/tool-sources", tags=["Tools"])
 
@@ -25,6 +26,8 @@ class NewSource(BaseModel, extra="forbid"):
 
     ``group``: a heading for lists. ``cost``: US dollars per call. ``env`` and ``headers`` may contain secrets and are
     never shown again. ``approval``: when a call needs approval; if empty, the setting ``tool_approval`` decides.
+    ``repeat``: what a resumed run does with a call that was under way when the daemon stopped: make it again with the
+    ``same_key`` (default), or ``ask`` a person first.
     """
 
     name: str
@@ -47,6 +50,7 @@ class NewSource(BaseModel, extra="forbid"):
     timeout: float = TIMEOUT
     cost: float = 0.0
     approval: Rule = ""
+    repeat: Repeat = ""
 
 
 @router.get("")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+from urllib.parse import quote
 
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
-from portico_server.core.request import ToolResult
+from portico_server.core.request import ToolCall, ToolResult
 from portico_server.features.tools.tool import Tool
 from portico_server.http.fetch.policy import AddressPolicy
 
@@ -24,8 +24,8 @@ def tool(policy: AddressPolicy) -> Tool:
     Its result is the status, headers and text of the response.
     """
 
-    async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
-        return await _work(arguments, policy)
+    async def work(call: ToolCall, _context: Context) -> ToolResult:
+        return await _work(call, policy)
 
     return Tool(
         name="http_request",
@@ -61,7 +61,7 @@ def tool(policy: AddressPolicy) -> Tool:
             },
             "required": ["url", "status", "headers", "text", "truncated"],
         },
-        work=work,
+        keyed=work,
         group="web",
         read_only=False,
         destructive=True,
@@ -69,20 +69,23 @@ def tool(policy: AddressPolicy) -> Tool:
     )
 
 
-async def _work(arguments: Mapping[str, Any], policy: AddressPolicy) -> ToolResult:
+async def _work(call: ToolCall, policy: AddressPolicy) -> ToolResult:
     from portico_server.http.fetch.client import FetchRequest, fetch
 
+    arguments = call.arguments
+    method = arguments.get("method", "GET")
     headers = dict(arguments.get("headers", {}))
     if forbidden := sorted(name for name in headers if name.lower() in _NOT_YOURS):
         return ToolResult(f"The header {forbidden[0]} is set by the connection; leave it out.", is_error=True)
+    has_key = any(name.lower() == "idempotency-key" for name in headers)
+    if call.key and method not in ("GET", "HEAD") and not has_key:
+        headers["Idempotency-Key"] = quote(call.key, safe=":.[]#")
     body = arguments["body"].encode() if "body" in arguments else None
     if "json" in arguments:
         body = json.dumps(arguments["json"]).encode()
         headers.setdefault("Content-Type", "application/json")
     try:
-        fetched_page = await fetch(
-            FetchRequest(arguments["url"], arguments.get("method", "GET"), headers, body), policy
-        )
+        fetched_page = await fetch(FetchRequest(arguments["url"], method, headers, body), policy)
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
     text = fetched_page.text

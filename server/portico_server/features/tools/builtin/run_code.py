@@ -80,6 +80,7 @@ def tool(registry: Registry, light: LightSandbox) -> Tool:
         read_only=False,
         destructive=True,
         open_world=True,
+        repeat="same_key",  # its own calls are in the journal
     )
 
 

@@ -229,7 +229,10 @@ class AddedTools:
         except PorticoError as error:
             error.message = secrets.remove(error.message)
             raise
-        return [without_secrets(replace(tool, group=group, cost=spec.cost), secrets) for tool in tools]
+        return [
+            without_secrets(replace(tool, group=group, cost=spec.cost, repeat=spec.repeat), secrets)
+            for tool in tools
+        ]
 
     async def _build(self, source: _HeldSource) -> list[Tool]:
         """Return the tools of an addition. The module of its kind is imported for the first addition of this kind."""

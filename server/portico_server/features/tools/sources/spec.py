@@ -15,6 +15,7 @@ from portico_server.features.tools.entry import (
     ToolEntry,
     is_timeout,
     pairs,
+    repeat_of,
     rule_of,
     text,
     texts,
@@ -114,7 +115,11 @@ def parse(item: Mapping[str, Any], at: str = "tool") -> ToolSpec:
     if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost <= 1e6:
         raise wrong(at, "cost", "US dollars per call, 0 or more")
     spec = ToolSpec(
-        **values, timeout=float(timeout), cost=float(cost), approval=rule_of(item.get("approval"), at)
+        **values,
+        timeout=float(timeout),
+        cost=float(cost),
+        approval=rule_of(item.get("approval"), at),
+        repeat=repeat_of(item.get("repeat"), at),
     )
     _check(spec, at)
     return spec

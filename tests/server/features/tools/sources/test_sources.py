@@ -460,6 +460,7 @@ async def test_a_call_waits_for_a_starting_tool_but_not_for_a_failed_one(
         ({"name": "x", "function": "os.system"}, "module:function"),
         ({"name": "x", "function": "a:b; import os"}, "module:function"),
         ({"name": "x", "command": ["ls"], "timeout": 0}, "seconds"),
+        ({"name": "x", "command": ["ls"], "repeat": "never"}, "ask or same_key"),
         ({"name": "x", "command": ["ls"], "read_only": "yes"}, "true or false"),
         ({"name": "x", "command": ["ls"], "shell": True}, "no field 'shell'"),
     ],
