@@ -95,6 +95,10 @@ class Deadline:
         return False
 
 
+LIMITS_WITHIN: ContextVar[tuple[Deadline, ...]] = ContextVar("limits_within", default=())
+"""The time limits within the run that also pause while it waits, such as those of its flows."""
+
+
 class Run:
     """The state of one execution, while it runs and for a short time after its end."""
 
@@ -202,11 +206,15 @@ class Run:
     @contextmanager
     def pause_deadline(self) -> Iterator[None]:
         """Mark the run as waiting for an answer from outside. Its status changes, and its deadline is paused."""
-        self.clock.stop()
+        limits = LIMITS_WITHIN.get()
+        for limit in (self.clock, *limits):
+            limit.stop()
         self.status = "waiting"
         try:
             yield
         finally:
+            for limit in limits:
+                limit.go_on()
             if not self.clock.go_on() and self.status == "waiting":
                 self.status = "running"
 

@@ -12,7 +12,7 @@ from portico_server.features.flows.expression import Expression, are_equal
 from portico_server.features.flows.host import StepHost, deeper
 from portico_server.features.flows.join import join_outputs
 from portico_server.features.flows.jump import JumpToStep
-from portico_server.features.flows.leaf import ask, asking, input_origins
+from portico_server.features.flows.leaf import ask, asking, call_app
 from portico_server.features.flows.note import StepNote
 from portico_server.features.flows.scope import SKIPPED, Scope
 from portico_server.features.flows.spec import (
@@ -209,7 +209,7 @@ async def _subflow(
     # The other flow runs as part of this flow: its steps are stored in the same journal.
     below = f"{path}.{app.flow.step.name}"
     context = deeper(host.context, op.app)
-    with input_origins(host, step):
+    async with call_app(host, step):
         return await host.inner(app.flow, scope.value, context, below, is_streamed=step.at in host.voices)
 
 

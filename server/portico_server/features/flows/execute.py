@@ -20,12 +20,24 @@ from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.interfaces import require_code
-from portico_server.core.question import GivenAnswer, NewQuestion
+from portico_server.core.origins import INPUT_ORIGINS, ORIGINS, Origins, join_origins
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.db.steps import StepRow, step_usage
 from portico_server.features.flows import record
 from portico_server.features.flows.budget import ValueBudget
 from portico_server.features.flows.combine import COMBINATORS
 from portico_server.features.flows.expression import CodeExpression, Expression, arguments, named_arguments
+from portico_server.features.flows.foreign_data import (
+    CALL,
+    EARLIER_ANSWER,
+    HISTORY,
+    INPUT,
+    Marks,
+    StepData,
+    has_answers,
+    sources_of,
+    trace_data,
+)
 from portico_server.features.flows.host import FlowServices
 from portico_server.features.flows.jump import JumpToStep
 from portico_server.features.flows.leaf import LEAVES
@@ -35,7 +47,7 @@ from portico_server.features.flows.spec import EFFECTS, FlowSpec, FlowStep
 from portico_server.features.flows.step_errors import as_value, at_step, retryable
 from portico_server.runs.enclosing_step import EnclosingStep, enclosed
 from portico_server.runs.journal import Journal, effect_key, specified
-from portico_server.runs.run import Deadline
+from portico_server.runs.run import LIMITS_WITHIN, Deadline
 
 _MAKES_VALUES: Final = frozenset({"pipeline", "graph", "parallel", "diverter"})
 """Combinators whose output may differ from the outputs of their steps."""
@@ -84,6 +96,8 @@ class Execution:
         self._counts_usage = counts_usage
         self.answered = answered_functions
         self._clock = Deadline()
+        self._step_data: Mapping[str, StepData] | None = None
+        self._earlier_answers: Origins = ()
         self.budget = budget or world.budget.fresh("" if context.caller.admin else context.caller.id)
         journal.redaction.add(flow.redact)
 
@@ -113,6 +127,7 @@ class Execution:
                 [value, *history]
             )  # so that the redaction recognises these values from now on
         await self.budget.compute(self.budget.require, value, "The input")
+        self._earlier_answers = (EARLIER_ANSWER,) if has_answers(value, history) else ()
         scope = Scope(None, value, input=value, history=list(history), budget=self.budget)
         try:
             if flow.timeout is None:
@@ -135,7 +150,8 @@ class Execution:
         try:
             async with asyncio.timeout_at(deadline) as until:
                 self._clock.start(deadline, until)
-                return await self.step(self.flow.step, scope, path)
+                with ScopedValue(LIMITS_WITHIN, (*LIMITS_WITHIN.get(), self._clock)):
+                    return await self.step(self.flow.step, scope, path)
         except TimeoutError as error:
             if not until.expired():
                 raise
@@ -363,6 +379,24 @@ class Execution:
             return error_scope
         return await self.value(step.on_error.value, Scope(scope, error_scope))
 
+    async def origins(self, step: FlowStep) -> tuple[Origins, Origins]:
+        """Return the origins of the foreign data on which a step may depend, and of the part that decides whether it
+        runs.
+        """
+        if self._step_data is None:
+            sources = await sources_of(self.flow.step, self.world, self.context.caller)
+            self._step_data = trace_data(self.flow.step, sources)
+        step_data = self._step_data[step.at]
+        return self._as_origins(step_data.marks), self._as_origins(step_data.control)
+
+    def _as_origins(self, marks: Marks) -> Origins:
+        in_run = {
+            CALL: ORIGINS.get(),
+            INPUT: (*INPUT_ORIGINS.get(), *self._earlier_answers),
+            HISTORY: self._earlier_answers,
+        }
+        return join_origins(*(in_run.get(mark, (mark,)) for mark in marks))
+
     async def spend(self, usage: Usage) -> None:
         """Count the usage of a call, and report it to the run."""
         if usage.prompt_tokens or usage.completion_tokens:
@@ -378,11 +412,6 @@ class Execution:
             yield
         finally:
             self._clock.go_on()
-
-    async def ask(self, question: NewQuestion) -> GivenAnswer:
-        """Ask as `Context.ask` does. Meanwhile, the flow's own time limit pauses."""
-        with self.pause_limit():
-            return await self.context.ask(question)
 
     def key(self, path: str) -> str:
         """Return the key of an effect of the step at ``path``. If the step is repeated, the effect has the same key."""

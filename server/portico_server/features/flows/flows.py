@@ -17,9 +17,11 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Porti
 from portico_server.core.ids import new_id
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.json_size import MIN_LARGE_PARTS_COUNT, has_parts
+from portico_server.core.origins import INPUT_ORIGINS, ORIGINS, join_origins
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppInput, Filter, Message
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card
 from portico_server.db import runs, steps
 from portico_server.db.apps import AppRow
@@ -32,9 +34,11 @@ from portico_server.features.flows.budget import ValueBudget
 from portico_server.features.flows.check import check
 from portico_server.features.flows.execute import Execution
 from portico_server.features.flows.feature import KIND
+from portico_server.features.flows.foreign_data import origins_in, sources_of, trace_data
 from portico_server.features.flows.host import FlowServices, InlineAgents, ServedFunctions
 from portico_server.features.flows.journals import FlowJournals
-from portico_server.features.flows.spec import AgentStep, ClientStep, FlowSpec
+from portico_server.features.flows.leaf import SAFE_METHODS
+from portico_server.features.flows.spec import AgentStep, ClientStep, FlowSpec, HttpStep, ToolStep
 from portico_server.features.flows.tree import certain, every, names
 from portico_server.features.flows.undeployed import UndeployedFlow
 from portico_server.runs.enclosing_step import AROUND, EnclosingStep, durable_step, enclosed
@@ -144,6 +148,38 @@ class Flows:
             ):
                 found_names += self.world.agents.inline_unserved(step.op.agent, caller)
         return found_names
+
+    async def warnings(self, flow: FlowSpec, caller: Principal) -> list[str]:
+        """Return a sentence about each function that no worker serves, and each step whose calls ask a person."""
+        return [*self.unserved(flow, caller), *await self._asking(flow, caller)]
+
+    async def _asking(self, flow: FlowSpec, caller: Principal) -> list[str]:
+        """Return a sentence about each step that acts on foreign data."""
+        step_data = trace_data(flow.step, await sources_of(flow.step, self.world, caller))
+        sentences = []
+        for step in every(flow.step):
+            match step.op:
+                case ToolStep(name=name) | ClientStep(function=name):
+                    pass
+                case HttpStep(method=method) if method not in SAFE_METHODS:
+                    name = "http_request"
+                case _:
+                    continue
+            origins = origins_in(step_data[step.at].marks)
+            servable = self._registry.get(f"tool/{name}", caller) if origins else None
+            if servable is None or servable.card.labels.get("on_data") == "allow":
+                continue
+            outcome = "is refused" if servable.card.labels.get("on_data") == "refuse" else "asks a person"
+            rule = (
+                "tool_approval: never"
+                if servable.card.labels.get("source") == "built-in"
+                else f"approval: never on '{name}'"
+            )
+            sentences.append(
+                f"The step '{step.name}' acts on data of {'; '.join(origins)}, so each call {outcome}: put an approve "
+                f"step before it, or set {rule}."
+            )
+        return sentences
 
     async def refuse_unserved(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
         """Raise `Conflict` if a flow to deploy calls a client function that no worker currently serves."""
@@ -332,6 +368,9 @@ class Flows:
         if flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
         payload = self._payload(flow, value, history, frozenset())
+        origins = join_origins(ORIGINS.get(), INPUT_ORIGINS.get())
+        if origins:
+            payload["origins"] = list(origins)
         with binding():
             await self._bind(flow, context.caller)
             row = await self._scheduler.adopt(run, KIND, flow.name, payload, full=flow.durability == "full")
@@ -457,7 +496,8 @@ class Flows:
                 counts_usage=True,
                 answered_functions=None if functions is None else frozenset(functions),
             )
-            return await execution.run(payload["input"], payload.get("history") or ())
+            with ScopedValue(ORIGINS, join_origins(ORIGINS.get(), payload.get("origins", ()))):
+                return await execution.run(payload["input"], payload.get("history") or ())
 
     async def resume(self, run_id: str, caller: Principal, *, start: str = "") -> RunRow:
         """Resume a run that has ended: after its last finished step, or from the step ``start`` on.

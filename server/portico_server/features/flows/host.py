@@ -18,8 +18,8 @@ from portico_server.core.context import Context, ContextWithin, Listener, depth_
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from portico_server.core.interfaces import Evaluator
+from portico_server.core.origins import Origins
 from portico_server.core.principal import Principal
-from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.registry import Registry
 from portico_server.core.request import ChatReply, Filter
 from portico_server.core.servable import Card, Kind
@@ -317,6 +317,11 @@ class StepHost(Protocol):
     answered: frozenset[str] | None
     budget: ValueBudget
 
+    async def origins(self, step: FlowStep) -> tuple[Origins, Origins]:
+        """Return the origins of the foreign data on which a step may depend, and of the part that decides whether it
+        runs.
+        """
+
     async def step(self, step: FlowStep, scope: Scope, path: str) -> Any:
         """Run a step, or reuse its output from the journal. Return its output, or `SKIPPED`."""
 
@@ -345,9 +350,6 @@ class StepHost(Protocol):
 
     def pause_limit(self) -> AbstractContextManager[None]:
         """Pause the flow's own time limit within the block."""
-
-    async def ask(self, question: NewQuestion) -> GivenAnswer:
-        """Ask as `Context.ask` does. Meanwhile, the flow's own time limit pauses."""
 
     async def spend(self, usage: Usage) -> None:
         """Count the usage of a call, and report it to the run."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
 from portico.wire import Cited, Claimed, Delta, Event, Passage, Usage
 from portico_server.core.context import Listener
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.origins import INPUT_ORIGINS, Origins, join_origins
+from portico_server.core.origins import INPUT_ORIGINS, ORIGINS
 from portico_server.core.question import NewQuestion, function_name
 from portico_server.core.request import (
     AppOutput,
@@ -37,9 +38,12 @@ from portico_server.features.flows.intent import choose_intent
 from portico_server.features.flows.model_options import model_options
 from portico_server.features.flows.note import NO_USAGE, StepNote
 from portico_server.features.flows.scope import Scope
-from portico_server.features.flows.tree import data_before
 
 Leaf = Callable[[Any, Any, spec.FlowStep, Scope, str, StepNote], Awaitable[Any]]
+
+
+SAFE_METHODS: Final = ("GET", "HEAD")
+"""The methods of HTTP requests that change nothing."""
 
 
 async def _llm(
@@ -94,9 +98,19 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, no
     return await _stream_reply(host, ask_model, step, note)
 
 
-def input_origins(host: StepHost, step: spec.FlowStep) -> ScopedValue[Origins]:
-    """Return a context in which apps know the origins of the foreign data that can reach a step."""
-    return ScopedValue(INPUT_ORIGINS, join_origins(INPUT_ORIGINS.get(), data_before(host.flow.step, step)))
+@asynccontextmanager
+async def call_app(host: StepHost, step: spec.FlowStep) -> AsyncIterator[None]:
+    """Return a context in which an app knows the origins of the foreign data on which the step may depend."""
+    origins, control = await host.origins(step)
+    with ScopedValue(INPUT_ORIGINS, origins), ScopedValue(ORIGINS, control):
+        yield
+
+
+async def _call_tool(host: StepHost, step: spec.FlowStep, name: str, call: ToolCall) -> Result:
+    """Call a tool, whose rule decides about the foreign data on which the step may depend."""
+    origins, _control = await host.origins(step)
+    with ScopedValue(ORIGINS, origins), ScopedValue(INPUT_ORIGINS, ()):
+        return await host.context.call(f"tool/{name}", call)
 
 
 async def _stream_reply(
@@ -118,7 +132,7 @@ async def _stream_reply(
         elif not isinstance(event, Usage):
             await host.context.emit(event)
 
-    with input_origins(host, step):
+    async with call_app(host, step):
         reply = await asked_ask(pass_on)
     note.usage = reply.usage if note.usage is NO_USAGE else note.usage + reply.usage
     if is_streamed and not spoke and reply.content:
@@ -284,7 +298,7 @@ async def _tool(
         )
     given_arguments = _with_files(host, op.name, given_arguments)
     note.input = given_arguments
-    answer = await host.context.call(f"tool/{op.name}", ToolCall(given_arguments, key=host.key(note.path)))
+    answer = await _call_tool(host, step, op.name, ToolCall(given_arguments, key=host.key(note.path)))
     return _result(op.name, answer)
 
 
@@ -334,7 +348,7 @@ async def _http(
 ) -> Any:
     given_arguments: dict[str, Any] = {"url": as_text(await host.value(op.url, scope)), "method": op.method}
     headers = await host.budget.compute(_object, op.headers, scope, "headers")
-    if op.method not in ("GET", "HEAD"):
+    if op.method not in SAFE_METHODS:
         headers.setdefault("Idempotency-Key", host.key(note.path))
     if headers:
         given_arguments["headers"] = headers
@@ -342,7 +356,12 @@ async def _http(
         body = await host.value(op.body, scope)
         given_arguments["body" if isinstance(body, str) else "json"] = body
     note.input = {"url": given_arguments["url"], "method": op.method}
-    answer = _result("http_request", await host.context.call("tool/http_request", ToolCall(given_arguments)))
+    call = ToolCall(given_arguments, key=host.key(note.path))
+    if op.method in SAFE_METHODS:
+        result = await host.context.call("tool/http_request", call)
+    else:
+        result = await _call_tool(host, step, "http_request", call)
+    answer = _result("http_request", result)
     status = answer["status"]
     if status >= 400:
         message = f"{op.method} {answer['url']} answered {status}: {answer['text'][:500]}"
@@ -424,9 +443,9 @@ async def _client(
             limit=op.limit,
         )
     else:
-        question = await _call_served(host, op, args, kwargs, _turn_path(host, path))
+        question = await _call_served(host, op, step, args, kwargs, _turn_path(host, path))
     note.input = dict(question.arguments)
-    answer = await host.ask(question)
+    answer = await host.context.ask(question)
     if not answer.accepted:
         raise InvalidRequest(
             f"The client's function '{op.function}' failed: {answer.note or 'no reason was given'}",
@@ -443,7 +462,12 @@ def _is_listener_s(host: StepHost, function: str) -> bool:
 
 
 async def _call_served(
-    host: StepHost, op: spec.ClientStep, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
+    host: StepHost,
+    op: spec.ClientStep,
+    step: spec.FlowStep,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    key: str,
 ) -> NewQuestion:
     """Wait until a worker serves a function, and return the question for its workers. If the operator must approve the
     call, wait for the approval first.
@@ -459,15 +483,24 @@ async def _call_served(
         await host.world.fits(
             card.input_schema, given_arguments, f"The input of the function '{op.function}'"
         )
-    if card.labels.get("needs_approval"):
+    on_data = card.labels.get("on_data", "allow")
+    origins = () if on_data == "allow" else (await host.origins(step))[0]
+    if origins and on_data == "refuse":
+        raise InvalidRequest(
+            f"The function '{op.function}' was not called because of {'; '.join(origins)}. The operator refuses "
+            "calls that depend on such data.",
+            code="refused",
+        )
+    if card.labels.get("needs_approval") or origins:
         question = NewQuestion(
             "approval",
             op.function,
-            f"Call the function '{op.function}'?",
+            f"Call the function '{op.function}'?"
+            + (f" Portico asks because of {'; '.join(origins)}." if origins else ""),
             given_arguments,
             key=f"{key}/approval",
         )
-        answer = await host.ask(question)
+        answer = await host.context.ask(question)
         if not answer.accepted:
             raise InvalidRequest(f"The call was refused. {answer.note}".rstrip(), code="refused")
         started_at = loop.time()
@@ -492,7 +525,7 @@ async def _approve(
     message = as_text(await host.value(op.message, scope))
     kind = "input" if op.answer_schema is not None else "approval"
     note.input = message
-    answer = await host.ask(
+    answer = await host.context.ask(
         NewQuestion(
             "input" if kind == "input" else "approval",
             step.name,

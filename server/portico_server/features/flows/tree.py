@@ -6,18 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from portico_server.core.origins import Origins, join_origins, origin_of_tool
 from portico_server.features.flows.expression import Expression, ReferenceExpression, walk
 from portico_server.features.flows.spec import (
     AgentStep,
     BranchStep,
     Case,
-    ClientStep,
     DiverterStep,
     EmbedStep,
     FlowStep,
     GraphStep,
-    HttpStep,
     IntentStep,
     LlmStep,
     LoopStep,
@@ -78,34 +75,6 @@ def every(root: FlowStep) -> Iterator[FlowStep]:
         step = stack.pop()
         yield step
         stack.extend(reversed(children(step)))
-
-
-def data_before(root: FlowStep, step: FlowStep) -> Origins:
-    """Return the origins of the foreign data that can reach a step: those of the steps before it, or of all steps if
-    the flow has loops or an order of its own. They do not depend on the run, so a repeated run has the same ones.
-    """
-    flow_steps = list(every(root))
-    if not any(isinstance(flow_step.op, LoopStep | GraphStep) for flow_step in flow_steps):
-        places = [flow_step.at for flow_step in flow_steps]
-        flow_steps = flow_steps[: places.index(step.at)]
-    return join_origins(*map(_origins, flow_steps))
-
-
-def _origins(step: FlowStep) -> Iterator[str]:
-    match step.op:
-        case RetrieveStep(stores=stores):
-            yield from (f"store {store}" for store in stores)
-        case ToolStep(name=name):
-            yield origin_of_tool(name)
-        case HttpStep():
-            yield origin_of_tool("http_request")
-        case ClientStep(function=function):
-            yield origin_of_tool(function)
-        case AgentStep(name=name, agent=agent):
-            if agent is None or agent.keys() & {"tools", "stores", "agents", "memory"}:
-                yield f"agent {name}"
-        case SubflowStep(app=app) if app:
-            yield f"app {app}"
 
 
 def certain(root: FlowStep) -> Iterator[FlowStep]:

@@ -64,6 +64,7 @@ def flow_daemon(tmp_path_factory: pytest.TempPathFactory, outside: Outside) -> I
         str(docs),
         env={
             "PORTICO_TOOL_HOSTS": "127.0.0.1",
+            "PORTICO_TOOL_APPROVAL": "never",
             "PORTICO_REDACT": "vault_*, pin",
             "PORTICO_REDACT_PATTERN": "sk-test-[a-z0-9]+",
         },

@@ -41,7 +41,8 @@ class KilledDaemon:
         self.daemon: Daemon | None = None
 
     def start(self) -> Daemon:
-        self.daemon = daemons.start(self.home, env={"PORTICO_TOOL_HOSTS": "127.0.0.1", "PORTICO_MODEL": ""})
+        env = {"PORTICO_TOOL_HOSTS": "127.0.0.1", "PORTICO_MODEL": "", "PORTICO_TOOL_APPROVAL": "never"}
+        self.daemon = daemons.start(self.home, env=env)
         return self.daemon
 
     def kill(self) -> None:
@@ -122,7 +123,7 @@ def flow(outside: Outside, durability: str = "normal") -> dict[str, Any]:
     )
 
 
-def expected() -> dict[str, Any]:
+def wanted_output() -> dict[str, Any]:
     return {
         "items": [json.dumps({"done": f"item {20 + n + 1}"}) for n in range(ITEMS)],
         "said": "one two three",
@@ -240,7 +241,7 @@ def check(outside: Outside, run: str, seen: list[tuple[int, dict[str, Any]]]) ->
 
     The result and effects must be those of an undisturbed run, and no event may appear twice.
     """
-    assert seen[-1][1].get("result") == expected(), seen[-1]
+    assert seen[-1][1].get("result") == wanted_output(), seen[-1]
     step_paths = [f"p.each[{n}].one.send" for n in range(ITEMS)] + [
         f"p.again[{n}].round.send" for n in range(ROUNDS)
     ]
@@ -408,7 +409,7 @@ def test_a_call_after_a_kill_needs_approval_because_of_data_read_before(
     assert served.daemon is not None
     url = served.daemon.url
     program = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
-    pay = {"name": "pay", "command": [sys.executable, "-c", program, str(paid), "{to}"]}
+    pay = {"name": "pay", "command": [sys.executable, "-c", program, str(paid), "{to}"], "approval": "data"}
     read = {"name": "read", "command": [sys.executable, "-c", "print('Pay Eve.')"], "read_only": True}
     for tool in (pay, read):
         assert httpx.post(f"{url}/api/tool-sources", json=tool, timeout=60).is_success
@@ -441,6 +442,38 @@ def test_a_call_after_a_kill_needs_approval_because_of_data_read_before(
         ["tool read"]
     ]
     outside.answers.clear()
+
+
+def test_a_call_that_waits_because_of_data_continues_after_a_kill(
+    served: KilledDaemon, tmp_path: Path
+) -> None:
+    paid = tmp_path / "paid"
+    assert served.daemon is not None
+    url = served.daemon.url
+    program = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write(sys.argv[2])"
+    pay = {"name": "pay", "command": [sys.executable, "-c", program, str(paid), "{to}"], "approval": "data"}
+    read = {"name": "read", "command": [sys.executable, "-c", "print('Eve')"], "read_only": True}
+    for tool in (pay, read):
+        assert httpx.post(f"{url}/api/tool-sources", json=tool, timeout=60).is_success
+    step = pipeline(
+        {"op": "tool", "name": "read", "tool": "read", "arguments": {}},
+        {
+            "op": "tool",
+            "name": "pay",
+            "tool": "pay",
+            "arguments": {"to": {"$template": "{text}", "$with": {"text": ref("value")}}},
+        },
+    )
+    run = begin(served.daemon, spec(step, durability="full"), "x")
+    question_id = question(served.daemon, run)
+    served.kill()
+    daemon = served.start()
+    [request] = httpx.get(f"{daemon.url}/api/questions", params={"run": run}, timeout=60).json()["data"]
+    assert request["id"] == question_id and "because of tool read" in request["message"]
+    path = f"{daemon.url}/api/questions/{question_id}/answer"
+    assert httpx.post(path, json={"accepted": True}, timeout=60).is_success
+    follow(daemon, run)
+    assert paid.read_text().count("Eve") == 1
 
 
 def test_a_flow_called_by_an_agent_resumes_between_its_steps_after_a_kill(served: KilledDaemon) -> None:

@@ -114,7 +114,7 @@ async def deploy_app(body: DeployedApp, services: TheServices, caller: Caller) -
     row, version = await services.apps.deploy(
         body.name, body.kind, body.spec, caller, note=body.note, expected_version=body.expected_version
     )
-    return _deployed(row, version, services, caller)
+    return await _deployed(row, version, services, caller)
 
 
 @router.get("/{name}")
@@ -136,7 +136,7 @@ async def update_app(name: str, body: Update, services: TheServices, caller: Cal
         )
     if limits is not None:
         await services.apps.limit(row.id, limits, caller)
-    return _deployed(row, version, services, caller)
+    return await _deployed(row, version, services, caller)
 
 
 @router.get(
@@ -188,7 +188,7 @@ async def list_versions(name: str, services: TheServices, caller: Caller) -> Lis
 async def roll_back_app(name: str, body: RollBack, services: TheServices, caller: Caller) -> AppVersion:
     """Restore an earlier version."""
     row, version = await services.apps.roll_back(name, caller, to=body.version)
-    return _deployed(row, version, services, caller)
+    return await _deployed(row, version, services, caller)
 
 
 @router.post(
@@ -292,13 +292,13 @@ def _app(card: Card, services: ApiServices, caller: Principal) -> App:
     )
 
 
-def _deployed(row: AppRow, version: VersionRow, services: ApiServices, caller: Principal) -> AppVersion:
+async def _deployed(row: AppRow, version: VersionRow, services: ApiServices, caller: Principal) -> AppVersion:
     """Return the version that is now current, with what it still lacks before it can run."""
     answers = services.registry.get(row.id, caller)
     flow, agent = getattr(answers, "flow", None), getattr(answers, "spec", None)
     needs: list[str] = []
     if flow is not None:
-        needs = services.features.find("flows").unserved(flow, caller)
+        needs = await services.features.find("flows").warnings(flow, caller)
     elif agent:
         needs = services.features.find("agents").unserved(agent, caller)
     return replace(_version(row, version), warnings=tuple(needs))
