@@ -27,6 +27,10 @@ SCOPES = ("chat", "models:read", "stores:*:read", "apps:*:call", "tools:*:call")
 """Scopes of the key of a client."""
 
 _PLACEHOLDER = "pk-…"
+_ASKS = (
+    "After a client has read a document or another tool's result, a tool that acts asks you before each call (portico "
+    "approvals watch); to let it run, set approval: never on it."
+)
 _FIND_TOOLS = "find_tools"
 """The tool that is listed instead of many tools."""
 
@@ -201,6 +205,8 @@ def _connect(
             elif item.name in problems:
                 message = f"{item.title} is not connected: {problems[item.name].message}"
                 typer.secho(safe(message), fg="red", err=True)
+        if keys:
+            typer.echo(_ASKS)
     if problems:
         raise typer.Exit(1)
 

@@ -35,6 +35,7 @@ from portico_server.features.mcp.incoming import bind, key_of, narrow
 from portico_server.features.mcp.library import Library, StoreLibrary
 from portico_server.features.mcp.prompts import PromptOffers
 from portico_server.features.mcp.resources import ResourceOffers
+from portico_server.features.mcp.session_origins import SessionOrigins
 from portico_server.features.mcp.sessions import KeptSessions, McpSessions, SessionManager
 from portico_server.features.mcp.skills import EXTENSION as SKILLS
 from portico_server.features.mcp.skills import SkillOffers, SkillParams
@@ -130,7 +131,8 @@ class McpAdapter:
         self._registry = registry
         self._held_runs = HeldRuns()
         skill_offers = SkillOffers(skills)
-        resources = ResourceOffers(library, skill_offers)
+        session_origins = SessionOrigins()
+        resources = ResourceOffers(library, skill_offers, session_origins)
         self._task_store = KeptTasks(database, self._held_runs, is_alone=feed is None)
         tasks = TaskCalls(self._held_runs, self._task_store, registry, runner, library, questions)
         self._changes = Changes(resources, tasks)
@@ -146,6 +148,7 @@ class McpAdapter:
             questions,
             self._held_runs,
             tasks,
+            session_origins,
             task_after_s,
             models,
             find,

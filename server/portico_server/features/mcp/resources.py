@@ -19,6 +19,7 @@ from portico_server.core.principal import Principal
 from portico_server.features.mcp import incoming, views
 from portico_server.features.mcp.incoming import caller_of
 from portico_server.features.mcp.library import Library, Position, StoredFile
+from portico_server.features.mcp.session_origins import SessionOrigins
 from portico_server.features.mcp.skills import TEMPLATE as SKILL_TEMPLATE
 from portico_server.features.mcp.skills import SkillOffers
 from portico_server.features.mcp.skills import parse_uri as parse_skill_uri
@@ -61,8 +62,9 @@ def parse_uri(uri: str) -> tuple[str, str]:
 class ResourceOffers:
     """Handlers of ``resources/list``, ``resources/templates/list`` and ``resources/read``."""
 
-    def __init__(self, library: Library, skills: SkillOffers) -> None:
+    def __init__(self, library: Library, skills: SkillOffers, session_origins: SessionOrigins) -> None:
         self._library = library
+        self._session_origins = session_origins
         self._skills = skills
 
     async def list(
@@ -141,6 +143,9 @@ class ResourceOffers:
                 file, data = await self._library.read(caller_of(context), store, name)
         except PorticoError as error:
             raise _to_mcp_error(error, params.uri) from error
+        if skill is None:
+            origin = f"store {file.store}, {file.filename}" if file.store else file.filename
+            self._session_origins.add(context, [origin])
         text = _as_text(file, data)
         contents = (
             types.TextResourceContents(uri=params.uri, mime_type=file.media_type, text=text)

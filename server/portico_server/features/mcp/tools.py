@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sized
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
 from typing import Any, Final
 
 import anyio
@@ -18,9 +18,11 @@ from portico_server.core import app_functions, trace
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, nearest
+from portico_server.core.origins import ORIGINS
 from portico_server.core.passage import PASSAGE_SCHEMA
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, ToolCall, ToolResult
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card
 from portico_server.core.tool_search import FIND_TOOLS, QUERY_ARGUMENTS, SearchedTool, ToolSearch
 from portico_server.features.mcp import documents, follow, incoming, inquiry, views
@@ -31,6 +33,7 @@ from portico_server.features.mcp.incoming import caller_of, page
 from portico_server.features.mcp.library import Library
 from portico_server.features.mcp.result import failure, result_of
 from portico_server.features.mcp.sampling import client_model_features
+from portico_server.features.mcp.session_origins import SessionOrigins, origins_of_call
 from portico_server.features.mcp.tasks import TaskCalls
 from portico_server.features.mcp.tool_names import is_plain, tool_names
 from portico_server.features.mcp.views import ViewTools
@@ -223,6 +226,7 @@ class ToolCalls:
         questions: QuestionService,
         runs: HeldRuns,
         tasks: TaskCalls,
+        session_origins: SessionOrigins,
         task_after_s: float = TASK_AFTER_SECONDS,
         models: frozenset[str] = frozenset(),
         find: FoundTools = LISTED,
@@ -239,6 +243,7 @@ class ToolCalls:
         self._questions = questions
         self._held_runs = runs
         self._tasks = tasks
+        self._session_origins = session_origins
         self._task_after_s = task_after_s
 
     async def list(
@@ -280,6 +285,8 @@ class ToolCalls:
         name = params.name
         arguments: Mapping[str, Any] = params.arguments or {}
         if self._view_calls is not None and name in views.NAMES and views.shows_views(context):
+            if "store" in arguments:
+                self._session_origins.add(context, [f"store {arguments['store']}"])
             return await self._view_calls.call(context, name, arguments, self._find)
         if name in documents.NAMES:
             stores = documents.stores_in(context, await self._registry.cards(caller, "store"))
@@ -289,7 +296,7 @@ class ToolCalls:
                 except PorticoError as error:
                     return failure(error.message)
                 run = await self._runner.begin(OPERATION, name, caller, work)
-                return await self._follow(context, run, 0)
+                return await self._follow(context, run, 0, [f"store {store.name}" for store in stores])
         cards = await self._tool_cards(context) if self._find_tools.is_one(name) else {}
         if self._find_tools.instead_of(cards):
             try:
@@ -310,10 +317,11 @@ class ToolCalls:
             request = request_of(name, card, arguments)
         except PorticoError as error:
             return failure(error.message)
-        run = await self._runner.start(OPERATION, card.key, request, caller)
+        with ScopedValue(ORIGINS, self._session_origins.of(context)):
+            run = await self._runner.start(OPERATION, card.key, request, caller)
         # The run has not started yet: it starts in the next iteration of the event loop.
         run.client_model_features = client_model_features(context)
-        return await self._follow(context, run, 0)
+        return await self._follow(context, run, 0, origins_of_call(card, arguments))
 
     async def _resume(
         self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
@@ -333,9 +341,15 @@ class ToolCalls:
         self._held_runs.release(held_run)
         return await self._follow(context, held_run.run, held_run.seen)
 
-    async def _follow(self, context: ServerRequestContext[Any], run: Run, event_number: int) -> HandlerResult:
+    async def _follow(
+        self,
+        context: ServerRequestContext[Any],
+        run: Run,
+        event_number: int,
+        origins: Iterable[str] = (),
+    ) -> HandlerResult:
         """Return the run's result, or a response with which the client continues the call. If this request ends,
-        cancel the run unless the run outlives it.
+        cancel the run unless the run outlives it. ``origins``: those of the foreign data in the result.
         """
         caller = caller_of(context)
         is_kept = False
@@ -357,6 +371,7 @@ class ToolCalls:
         except PorticoError as error:
             return failure(error.message)
         finally:
+            self._session_origins.add(context, origins)
             if not is_kept and not run.ended:
                 with anyio.CancelScope(shield=True):
                     await run.leave()
