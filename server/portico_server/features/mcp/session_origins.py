@@ -14,12 +14,17 @@ from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from portico_server.core.origins import Origins, join_origins, origin_of_tool
+from portico_server.core.request import Result, ToolResult
 from portico_server.core.servable import Card
 from portico_server.features.mcp.incoming import caller_of, connection_of
 from portico_server.features.mcp.sessions import IDLE_TIMEOUT_S
 
 MAX_KEYS: Final = 10_000
 """Maximum number of keys whose requests without a session have origins. The least recently used key is dropped."""
+
+
+MAX_RECEIPT_CHARS: Final = 64
+"""Maximum length of a receipt: the result of an acting tool that says little more than that it acted."""
 
 
 class SessionOrigins:
@@ -60,6 +65,16 @@ def _has_session(context: ServerRequestContext[Any]) -> bool:
     headers = context.request.headers
     version = headers.get("mcp-protocol-version", "")
     return MCP_SESSION_ID_HEADER in headers and version in ("", *HANDSHAKE_PROTOCOL_VERSIONS)
+
+
+def is_receipt(card: Card, result: Result) -> bool:
+    """Return whether a result is a receipt. It is too short for an instruction that names what to do and for whom."""
+    return (
+        isinstance(result, ToolResult)
+        and card.labels.get("read_only") is not True
+        and len(result.text) <= MAX_RECEIPT_CHARS
+        and not result.artifacts
+    )
 
 
 def origins_of_call(card: Card, arguments: Mapping[str, Any]) -> Origins:

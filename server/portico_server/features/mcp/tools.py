@@ -33,7 +33,7 @@ from portico_server.features.mcp.incoming import caller_of, page
 from portico_server.features.mcp.library import Library
 from portico_server.features.mcp.result import failure, result_of
 from portico_server.features.mcp.sampling import client_model_features
-from portico_server.features.mcp.session_origins import SessionOrigins, origins_of_call
+from portico_server.features.mcp.session_origins import SessionOrigins, is_receipt, origins_of_call
 from portico_server.features.mcp.tasks import TaskCalls
 from portico_server.features.mcp.tool_names import is_plain, tool_names
 from portico_server.features.mcp.views import ViewTools
@@ -321,7 +321,7 @@ class ToolCalls:
             run = await self._runner.start(OPERATION, card.key, request, caller)
         # The run has not started yet: it starts in the next iteration of the event loop.
         run.client_model_features = client_model_features(context)
-        return await self._follow(context, run, 0, origins_of_call(card, arguments))
+        return await self._follow(context, run, 0, origins_of_call(card, arguments), card)
 
     async def _resume(
         self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
@@ -347,9 +347,11 @@ class ToolCalls:
         run: Run,
         event_number: int,
         origins: Iterable[str] = (),
+        card: Card | None = None,
     ) -> HandlerResult:
         """Return the run's result, or a response with which the client continues the call. If this request ends,
-        cancel the run unless the run outlives it. ``origins``: those of the foreign data in the result.
+        cancel the run unless the run outlives it. ``origins``: those of the foreign data in the result, unless
+        the result of ``card`` is a receipt.
         """
         caller = caller_of(context)
         is_kept = False
@@ -367,6 +369,8 @@ class ToolCalls:
                     answer = await self._tasks.begin(context, run, outcome)
                 is_kept = True
                 return answer
+            if card is not None and is_receipt(card, outcome):
+                origins = ()
             return await result_of(outcome, run.id, caller, self._library)
         except PorticoError as error:
             return failure(error.message)
