@@ -153,12 +153,14 @@ def _wait_until_indexed(client: Client, store: str) -> None:
 
 
 def _states(fact: Fact, statement: Statement, is_bundled: bool) -> bool:
-    """Return whether a fact is what a statement says, with the statement's words as its span. The bundled model chooses
-    the fact's words.
+    """Return whether a fact is what a statement says, or the statement itself, with the statement's words as its span.
+    The bundled model chooses the fact's words.
     """
     if fact.span is None or _normal(fact.span.words) not in f"{_normal(statement.words)}.":
         return False
-    return fact.text == statement.fact or (is_bundled and _normal(statement.value) in _normal(fact.text))
+    return fact.text in (statement.fact, fact.span.words) or (
+        is_bundled and _normal(statement.value) in _normal(fact.text)
+    )
 
 
 def _is_from_others(fact: Fact, case: Conversation) -> bool:
@@ -205,9 +207,10 @@ def _reported(message: str, known: str) -> Iterator[dict[str, Any]]:
                 yield {"fact": "The user prefers short answers.", "quote": statement.words, "replaces": None}
                 replaced = next(
                     (
-                        known_facts[old.fact]
+                        number
                         for old in map(template.fill, template.values)
-                        if old.fact in known_facts
+                        for known_fact, number in known_facts.items()
+                        if known_fact == old.fact or _normal(known_fact) == f"{_normal(old.words)}."
                     ),
                     None,
                 )

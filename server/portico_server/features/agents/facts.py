@@ -21,7 +21,7 @@ from portico_server.core.origins import Origins, join_origins
 from portico_server.core.prompts import builtin
 from portico_server.core.request import Chat, Search, SearchResult
 from portico_server.features.agents.message import AgentMessage
-from portico_server.features.agents.spans import find_span, is_supported
+from portico_server.features.agents.spans import find_span, find_support
 from portico_server.features.agents.spec import LongTermSpec
 from portico_server.features.flows.format import response_format, unwrapped
 
@@ -104,20 +104,37 @@ def facts_in(
 ) -> list[NewFact]:
     """Return the facts in an answer to `question` that the user's ``words`` support; empty if the answer cannot be
     parsed. A hook may have added text to the words, so a fact must also quote the words before the hook.
+
+    A statement of the user that replaces a fact is left out if another fact follows from it.
     """
     try:
         value = unwrapped(_SCHEMA, orjson.loads(text))
     except orjson.JSONDecodeError:
         return []
+    supported_facts = [
+        fact
+        for item in (value if isinstance(value, list) else ())
+        if (fact := _fact_in(item, words, known_facts)) is not None
+        and find_span(fact.span.words, unhooked_words) is not None
+    ]
     new_facts: dict[str, NewFact] = {}
     replaced_ids: set[str] = set()
-    for item in value if isinstance(value, list) else ():
-        fact = _fact_in(item, words, known_facts)
-        if fact is None or fact.text in new_facts or find_span(fact.span.words, unhooked_words) is None:
+    for fact in supported_facts:
+        if fact.text in new_facts or _is_repeated(fact, supported_facts):
             continue
         new_facts[fact.text] = replace(fact, replaces="") if fact.replaces in replaced_ids else fact
         replaced_ids.add(fact.replaces)
     return list(new_facts.values())[:MAX_FACTS]
+
+
+def _is_repeated(fact: NewFact, facts: Sequence[NewFact]) -> bool:
+    """Return whether a fact is a whole statement of the user from which a second fact follows."""
+    return fact.text == fact.span.words and any(
+        proven_fact.text != proven_fact.span.words
+        and fact.span.start <= proven_fact.span.start
+        and proven_fact.span.end <= fact.span.end
+        for proven_fact in facts
+    )
 
 
 def _fact_in(item: Any, words: Sequence[FactSpan], known_facts: Sequence[RecalledFact]) -> NewFact | None:
@@ -127,7 +144,10 @@ def _fact_in(item: Any, words: Sequence[FactSpan], known_facts: Sequence[Recalle
     if not isinstance(text, str) or not isinstance(quotation, str):
         return None
     text, span = text.strip(), find_span(quotation, words)
-    if not text or len(text) > MAX_FACT_CHARS or span is None or not is_supported(text, span):
+    if not text or len(text) > MAX_FACT_CHARS or span is None:
+        return None
+    support = find_support(text, span, words)
+    if support is None:
         return None
     replaced = known_facts[number - 1 : number] if isinstance(number, int) and number > 0 else ()
-    return NewFact(text, span, replaced[0].id if replaced else "")
+    return NewFact(*support, replaced[0].id if replaced else "")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from portico.schemas.facts import FactSpan
+from portico_server.features.agents.entailment import is_own_statement, statement_around, verdict
 from portico_server.features.agents.foreign_data import origins_of, own_texts
 from portico_server.features.agents.message import AgentMessage
-from portico_server.features.answers.claims import find_change
-from portico_server.features.answers.terms import fold, has_cjk, stems, words
 
 MAX_SPAN_CHARS: Final = 500
 """Maximum length of a span, in characters: an attribute of a file has at most 512."""
@@ -20,22 +18,7 @@ MAX_SPAN_CHARS: Final = 500
 MAX_WORDS_CHARS: Final = 20_000
 """Maximum number of characters of a message that are read for facts."""
 
-_RESTATING_WORDS: Final = (
-    "become begin born buy call choose drink drive eat enjoy every fear feel go have keep learn like listen live love "
-    "meet name need never own plan planned play prefer preferred read ride since sleep speak start stop stopped study "
-    "take travel use visit want watch wear without work write year"
-)
-_RESTATING_STEMS: Final = frozenset(stems(_RESTATING_WORDS.split()))
-"""Stems of words with which a fact restates what the user says in other words: "moved to Oslo" as "lives in Oslo"."""
-
-MIN_PREFIX_CHARS: Final = 4
-"""Minimum length of a stem, in characters, that counts as equal to a longer stem that begins with it."""
-
 _QUOTATION_MARKS: Final = "\"'“”‘’「」 "
-_USER: Final = re.compile(
-    r"\b(?:the|this) user(?:['’]s)?\b|\buser(?:['’]s)?\b|(?:该|这位)?用户的?", re.IGNORECASE
-)
-"""The name by which a fact calls the person who says "I"."""
 
 
 def own_words(message: AgentMessage) -> tuple[FactSpan, ...]:
@@ -54,7 +37,7 @@ def find_span(quotation: str, spans: Sequence[FactSpan]) -> FactSpan | None:
     The quotation may differ in white space, letter case and the width of characters.
     """
     quoted_text = _text_of(_normal(quotation.strip(_QUOTATION_MARKS))).strip()
-    if not quoted_text:
+    if not any(char.isalnum() for char in quoted_text):
         return None
     for span in spans:
         chars = list(_normal(span.words))
@@ -67,32 +50,21 @@ def find_span(quotation: str, spans: Sequence[FactSpan]) -> FactSpan | None:
     return None
 
 
-def is_supported(fact: str, span: FactSpan) -> bool:
-    """Return whether the span supports the fact: it has the fact's words, except words that restate, and the fact's
-    names, numbers, dates and negation.
+def find_support(fact: str, span: FactSpan, spans: Sequence[FactSpan]) -> tuple[str, FactSpan] | None:
+    """Return a fact with its words if it follows from the words, which are in ``spans``.
+
+    A fact that is not proven is replaced by the user's own statement. Return ``None`` if the words have another sense.
     """
-    claim = " ".join(_USER.sub(" ", fact).split())
-    source_text = unicodedata.normalize("NFKC", span.words)
-    terms, source_terms = (stems(words(fold(text))) for text in (claim, source_text))
-    own_terms = {term for term in terms if not _has_term(source_terms, term)}
-    # The value of a fact is its last word, such as "work" in "The user cycles to work": it restates nothing.
-    if not terms or terms[-1] in own_terms or own_terms - _RESTATING_STEMS:
-        return False
-    return not find_change(claim, source_text)
-
-
-def _has_term(terms: Iterable[str], wanted_term: str) -> bool:
-    """Return whether ``terms`` contain a term, a longer form of it, or a pair of Chinese characters with it."""
-    return any(
-        wanted_term in term
-        if has_cjk(wanted_term)
-        else wanted_term == term or _begins(term, wanted_term) or _begins(wanted_term, term)
-        for term in terms
-    )
-
-
-def _begins(stem: str, beginning: str) -> bool:
-    return len(beginning) >= MIN_PREFIX_CHARS and stem.startswith(beginning)
+    own_text = next(text for text in spans if text.start <= span.start and span.end <= text.end)
+    start, end = span.start - own_text.start, span.end - own_text.start
+    judgement = verdict(fact, own_text.words, start, end)
+    if judgement == "follows":
+        return fact, span
+    start, end = statement_around(own_text.words, start, end)
+    statement = own_text.words[start:end]
+    if judgement == "changed" or end - start > MAX_SPAN_CHARS or not is_own_statement(fact, statement):
+        return None
+    return statement, FactSpan(statement, own_text.start + start, own_text.start + end)
 
 
 def _normal(text: str) -> Iterator[tuple[str, int]]:
