@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,12 @@ app = typer.Typer(
     help="Questions whose answers a change of the store's files must not lose.",
     epilog="Example: portico stores guards import docs questions.jsonl",
 )
+
+PASSAGE_WIDTH = 60
+"""Number of characters that a review shows of a passage."""
+
+SAME_WORDS = 3
+"""Number of equal words that a review shows before the first difference of two passages."""
 
 MAX_SENT_QUESTIONS = 100
 """Number of questions in one request."""
@@ -148,7 +155,7 @@ def _print_review(store_review: StoreReview, as_json: bool) -> None:
         ]
     )
     rows = [
-        (shorten(item.question, 40), _passage(item.present_passage), _passage(item.new_passage))
+        (shorten(item.question, 40), *differing_passages(item.present_passage, item.new_passage))
         for item in store_review.wrong
     ]
     if rows:
@@ -158,5 +165,22 @@ def _print_review(store_review: StoreReview, as_json: bool) -> None:
         typer.echo(one_line(f"Not judged: {question.question}: {question.reason}"))
 
 
-def _passage(passage: ReviewedPassage | None) -> str:
-    return "" if passage is None else f"{passage.filename}: {shorten(passage.text, 60)}"
+def differing_passages(
+    present_passage: ReviewedPassage | None, new_passage: ReviewedPassage | None
+) -> tuple[str, str]:
+    """Return both passages with their file names, each as `PASSAGE_WIDTH` characters around the first difference."""
+    texts = ["" if passage is None else passage.text for passage in (present_passage, new_passage)]
+    present_words, new_words = (text.split() for text in texts)
+    pairs = zip(present_words, new_words, strict=False)
+    same_count = sum(1 for _pair in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    start = 0
+    if len(" ".join(present_words[:same_count])) >= PASSAGE_WIDTH // 2:
+        start = max(0, same_count - SAME_WORDS)
+    beginning = "… " if start else ""
+    present_text, new_text = (
+        ""
+        if passage is None
+        else f"{passage.filename}: {shorten(beginning + ' '.join(words[start:]), PASSAGE_WIDTH)}"
+        for passage, words in ((present_passage, present_words), (new_passage, new_words))
+    )
+    return present_text, new_text

@@ -1,7 +1,8 @@
 """Questions that guard a store: they are searched with and without each change of the store's files.
 
 A change that turns answers wrong is held until somebody accepts or rejects it, or is accepted with a warning, as the
-store's rule says. No model judges: an answer counts if its passage or its facts are among the first `RANK_DEPTH` hits.
+store's rule says. No model judges: an answer counts if its passage or its facts are among the first `RANK_DEPTH` hits,
+and no new passage among them answers the question with another value.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from portico_server.db.reviewed_files import Review, ReviewedFile, reviewed_file
 from portico_server.db.stores import StoreRow
 from portico_server.features.files.files import FileStorage
 from portico_server.features.stores.calibrate import RANK_DEPTH
+from portico_server.features.stores.contradictions import contradictions, is_about, states
 from portico_server.features.stores.default_reranker import DefaultReranker
 from portico_server.features.stores.index.manager import IndexManager
 from portico_server.features.stores.search import Searcher
@@ -213,9 +215,12 @@ class StoreGuards:
             except PorticoError as error:
                 unjudged.append(UnjudgedQuestion(row.id, row.question, error.message))
                 continue
-            if present_answer.hit is not None and new_answer.hit is None:
-                best_hit = new_answer.hits[0] if new_answer.hits else None
-                wrong.append(WrongAnswer(row.id, row.question, _short(present_answer.hit), _short(best_hit)))
+            if present_answer.hit is None:
+                continue
+            contradicting_hits = _contradicting_hits(row, present_answer, new_answer)
+            if new_answer.hit is None or contradicting_hits:
+                new_hit = next(iter((*contradicting_hits, *new_answer.hits)), None)
+                wrong.append(WrongAnswer(row.id, row.question, _short(present_answer.hit), _short(new_hit)))
         return (
             StoreReview(
                 "checking",
@@ -232,12 +237,14 @@ class StoreGuards:
     async def _is_changed(
         self, store: StoreRow, row: GuardQuestionRow, new_ids: Collection[str], context: Context
     ) -> bool:
-        """Return whether a change of other files than the expected one changes a judgement.
+        """Return whether a change of other files than the expected one can change a judgement.
 
         One search over the new files and the remaining present hits decides: other passages rank below these hits.
         """
         answer = await self._judge(store, row, context, "old", {*new_ids, *row.hit_files})
-        return (answer.hit is not None) != row.passes
+        return (answer.hit is not None) != row.passes or any(
+            hit.file_id in new_ids and is_about(row.question, hit.text) for hit in answer.hits
+        )
 
     async def _judge(
         self,
@@ -351,17 +358,27 @@ def _text(value: Any, param: str, limit: int) -> str:
 
 def _answer(row: GuardQuestionRow, hits: Sequence[Passage]) -> Passage | None:
     """Return the first hit with the expected passage, or with the first expected fact, if all facts are in the hits."""
-    if not all(any(_contains(hit.text, fact) for hit in hits) for fact in row.facts):
+    if not all(any(states(row.question, fact, hit.text) for hit in hits) for fact in row.facts):
         return None
     return next(
         (
             hit
             for hit in hits
-            if (hit.filename == row.file and _contains(hit.text, row.passage))
-            or (not row.file and _contains(hit.text, row.facts[0]))
+            if (hit.filename == row.file and states(row.question, row.passage, hit.text))
+            or (not row.file and states(row.question, row.facts[0], hit.text))
         ),
         None,
     )
+
+
+def _contradicting_hits(
+    row: GuardQuestionRow, present_answer: SearchedAnswer, new_answer: SearchedAnswer
+) -> Sequence[Passage]:
+    """Return the hits that only the new state has and that contradict the present answer."""
+    assert present_answer.hit is not None
+    present_texts = {hit.text for hit in present_answer.hits}
+    new_hits = [hit for hit in new_answer.hits if hit.text not in present_texts]
+    return contradictions(row.question, (row.passage, *row.facts), present_answer.hit.text, new_hits)
 
 
 def _contains(text: str, quote: str) -> bool:

@@ -332,6 +332,65 @@ async def test_a_check_follows_a_guard_rule_changed_while_it_runs(
     assert "mayor" not in await texts(shop, store, f"archive of {CHANGED[0]}")
 
 
+HARBOUR = {"question": "When does the harbour open?", "file": "base.txt", "passage": "opens at six"}
+FEE = {"question": "How much is the annual fee?", "file": "base.txt", "passage": "fee is 30 euros"}
+LEADER = {"question": "Who leads the archive?", "file": "base.txt", "passage": "Ann Weiss leads"}
+DOGS = {"question": "Are dogs allowed in the library?", "file": "base.txt", "passage": "Dogs are allowed"}
+CONTRACT = {"question": "When does the contract end?", "file": "base.txt", "passage": "ends on 31 May 2025"}
+QUAY = {"question": "港口几点开门？", "file": "base.txt", "passage": "六点开门"}
+BASE = (
+    "The harbour opens at six in the morning.\n\nThe annual fee is 30 euros.\n\nAnn Weiss leads the archive.\n\n"
+    "Dogs are allowed in the library.\n\nThe contract ends on 31 May 2025.\n\n港口早上六点开门。"
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "filename", "text", "review_state"),
+    [
+        (HARBOUR, "new.txt", "The harbour opens at seven in the morning.", "held"),
+        (HARBOUR, "new.txt", "Since May the harbour opens at 7:30.", "held"),
+        (HARBOUR, "new.txt", "When does the harbour open? The harbour never opens.", "held"),
+        (HARBOUR, "new.txt", "The harbour is closed.", "held"),
+        (HARBOUR, "base.txt", BASE.replace("six", "eight"), "held"),
+        (HARBOUR, "base.txt", BASE.replace("six", "6"), "passed"),
+        (HARBOUR, "base.txt", "\n\n".join(reversed(BASE.split("\n\n"))), "passed"),
+        (HARBOUR, "base.txt", BASE + "\n\nThe harbour opens at nine on all days.", "held"),
+        (HARBOUR, "new.txt", "The harbour has four cranes.", "passed"),
+        (HARBOUR, "new.txt", "The harbour opens at six, also in winter.", "passed"),
+        (HARBOUR, "new.txt", "The museum opens at nine.", "passed"),
+        (HARBOUR, "new.txt", "Der Hafen öffnet um sieben.", "passed"),
+        (FEE, "new.txt", "The annual fee is 45 euros.", "held"),
+        (FEE, "new.txt", "The annual fee is 30 dollars.", "held"),
+        (FEE, "new.txt", "The annual fee is thirty euros.", "passed"),
+        (FEE, "base.txt", BASE.replace("30 euros", "300 euros"), "held"),
+        (LEADER, "new.txt", "Bob Lindh leads the archive.", "held"),
+        (LEADER, "new.txt", "Since 2020 Ann Weiss leads the archive.", "passed"),
+        (DOGS, "new.txt", "Dogs are not allowed in the library.", "held"),
+        (DOGS, "new.txt", "Dogs are forbidden in the library.", "held"),
+        (DOGS, "new.txt", "Small dogs are allowed in the library too.", "passed"),
+        (CONTRACT, "new.txt", "The contract ends on 30 June 2026.", "held"),
+        (CONTRACT, "new.txt", "On 31 May 2025 the contract ends.", "passed"),
+        (QUAY, "new.txt", "港口早上七点开门。", "held"),
+        (QUAY, "new.txt", "港口早上六点准时开门。", "passed"),
+    ],
+)
+async def test_a_change_is_held_if_it_answers_a_guard_question_with_another_value(
+    shop: StoreServices,
+    tmp_path: Path,
+    question: Mapping[str, Any],
+    filename: str,
+    text: str,
+    review_state: str,
+) -> None:
+    (tmp_path / "base.txt").write_text(BASE)
+    store = await shop.stores.create("rules", LOCAL, folder=tmp_path)
+    await shop.sync(store)
+    [row] = await add(shop, store, question)
+    assert row.passes
+    (tmp_path / filename).write_text(text)
+    assert (await shop.sync(store))["review"] == review_state
+
+
 async def test_a_file_that_arrives_during_a_check_is_never_accepted_unchecked(shop: StoreServices) -> None:
     store = await shop.filled({"hours.txt": "The harbour opens at six in the morning."})
     await add(shop, store, {"question": "When does the harbour open?", "facts": ["opens at six"]})
