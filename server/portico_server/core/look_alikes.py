@@ -18,7 +18,7 @@ class _Fold(dict[int, int]):
     def __missing__(self, code: int) -> int:
         char = chr(code)
         read = code
-        if unicodedata.category(char) == "Cf" or 0xFE00 <= code <= 0xFE0F:
+        if unicodedata.category(char) == "Cf" or code in _INVISIBLE or 0xE0100 <= code <= 0xE01EF:
             read = ord(_NO_WIDTH)
         elif (digit := unicodedata.decimal(char, None)) is not None:
             read = ord("0") + digit
@@ -33,6 +33,12 @@ class _Fold(dict[int, int]):
         if code < 0x10000:
             self[code] = read
         return read
+
+
+_INVISIBLE: Final = frozenset(
+    (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x3164, *range(0xFE00, 0xFE10), 0xFFA0)
+)
+"""Characters without a glyph that Unicode does not count as format characters: fillers and variation selectors."""
 
 
 _DASHES: Final = frozenset((0x2010, 0x2011, 0x2012, 0x2013, 0x2212, 0xFE63, 0xFF0D))

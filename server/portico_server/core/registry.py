@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from portico_server.core import pools
 from portico_server.core.aliases import Aliases
@@ -39,6 +39,22 @@ MAX_LISTED_MODELS: Final = 20
 def owner_of(caller: Principal) -> str | None:
     """Return the owner of the objects that this caller creates; ``None`` for an admin, whose objects are shared."""
     return None if caller.admin else caller.id
+
+
+Content = TypeVar("Content")
+
+
+class GuardsContent(Protocol):
+    """Applies guards to content that leaves an object without a call, such as the text of a file in a store."""
+
+    async def pass_content(self, card: Card, content: Content) -> Content:
+        """Return the content as the guards around the object of ``card`` let it pass.
+
+        ``content`` consists of dataclasses, sequences and texts. Raises the errors of guards.
+        """
+
+    async def require_unguarded(self, card: Card, read: Callable[[], Awaitable[Sequence[str]]]) -> None:
+        """Raise the error of a guard around the object of ``card`` that would mask or block a text of ``read``."""
 
 
 Versions: TypeAlias = Callable[[str], Awaitable[Servable | None]]
@@ -86,6 +102,8 @@ class Registry:
         self._watchers: list[Callable[[Kind], None]] = []
         self.around: Callable[[Servable], Servable] | None = None
         """Wraps every Servable that is resolved, for example in guards; ``None`` without guards."""
+        self.content_guard: GuardsContent | None = None
+        """Applies guards to content that leaves an object without a call; ``None`` without guards."""
         self.files: ReadsFiles | None = None
         """Reads the files attached to messages, for Servables that accept only text."""
         self.versions: Versions | None = None
@@ -228,6 +246,10 @@ class Registry:
 
     def _surrounded(self, servable: Servable) -> Servable:
         return servable if self.around is None else self.around(servable)
+
+    async def pass_content(self, card: Card, content: Content) -> Content:
+        """See `GuardsContent.pass_content`. Without guards, return the content unchanged."""
+        return content if self.content_guard is None else await self.content_guard.pass_content(card, content)
 
     async def _find_bound(self, key: str, caller: Principal, bound: BoundNames) -> Servable:
         meaning = bound.known.get(key)

@@ -138,7 +138,7 @@ class BatchService:
                 param="endpoint",
             )
         try:
-            file = await self._files.get(input_file_id, caller)
+            file = await self._files.readable(input_file_id, caller)
         except NotFound as error:
             raise NotFound(error.message, code=error.code, param="input_file_id") from error
         if file.purpose != PURPOSE:

@@ -246,7 +246,7 @@ class DistillationWork:
         }
 
     async def _read_held_back(self) -> list[TeacherCall]:
-        file = await self._services.files.get(str(self._outcomes[DATA]["held_back_file"]), self._caller)
+        file = await self._services.files.readable(str(self._outcomes[DATA]["held_back_file"]), self._caller)
         async with self._services.files.open(file.sha256) as path:
             data = await pools.TRAINING.run(path.read_bytes)
         return [TeacherCall(**orjson.loads(line)) for line in data.splitlines()]

@@ -85,7 +85,7 @@ async def _items(
             )
         return await services.database.read(rows.every_item, earlier.data_id)
     try:
-        file = await services.files.get(data_source["id"], caller)
+        file = await services.files.readable(data_source["id"], caller)
     except NotFound as error:
         raise InvalidRequest(error.message, code="file_not_found", param=f"{at}.id") from error
     async with services.files.open(file.sha256) as path:

@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,6 +84,8 @@ class FileStorage:
         self.release = blobs.release
         self.holds = blobs.holds
         self.open = blobs.open
+        self.require_readable: Callable[[FileRow, Principal], Awaitable[None]] | None = None
+        """Raises `InvalidRequest` for a file whose bytes a guard hides from a caller; set by the stores."""
 
     async def start(self) -> None:
         """Remove the remains of interrupted uploads."""
@@ -259,6 +261,15 @@ class FileStorage:
         has_expired = row is not None and row.expires_at is not None and row.expires_at <= time.time()
         if row is None or has_expired or not caller.sees(row.owner) or await self._withheld([row], caller):
             raise NotFound(f"File '{file_id[:80]}' not found.", code="file_not_found", param="file_id")
+        return row
+
+    async def readable(self, file_id: str, caller: Principal) -> FileRow:
+        """Return a file of which the caller may read the bytes. Raises the errors of `get`, and `InvalidRequest` if a
+        guard of a store with the file hides its text from the caller.
+        """
+        row = await self.get(file_id, caller)
+        if self.require_readable is not None:
+            await self.require_readable(row, caller)
         return row
 
     async def list(

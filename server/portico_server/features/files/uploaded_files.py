@@ -39,7 +39,7 @@ class UploadedFiles:
             artifact_row = await self.artifacts.get(file_id, caller)
             _require_small(artifact_row.name, artifact_row.bytes, limit)
             return artifact_row.name, await self.artifacts.read(file_id, caller)
-        row = await self.files.get(file_id, caller)
+        row = await self.files.readable(file_id, caller)
         _require_small(row.filename, row.bytes, limit)
         try:
             async with self.files.open(row.sha256) as path:

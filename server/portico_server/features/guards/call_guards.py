@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
-from portico.wire import GuardHit
+from portico.wire import Event, GuardHit
 from portico_server.core import pools, work_slots
-from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.detectors import Detection, find, mask
 from portico_server.core.errors import PorticoError
@@ -23,6 +22,35 @@ from portico_server.features.guards.guard import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+_SEPARATORS: Final = ("", " ")
+"""What models and readers put between adjacent texts."""
+
+
+class RecordsHits(Protocol):
+    """Receives the detections of guards: the context of a run, or `HitLog`."""
+
+    def emit(self, event: Event) -> Awaitable[None]:
+        """Record an event."""
+
+
+class HitLog:
+    """Logs the detections in content that leaves the object ``key`` without a run."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    async def emit(self, event: Event) -> None:
+        if isinstance(event, GuardHit):
+            logger.info(
+                "the guard %s found %s %d times in %s: %s",
+                event.guard,
+                event.kind,
+                event.count,
+                self._key,
+                event.action,
+            )
 
 
 class GuardFailed(PorticoError):
@@ -42,7 +70,7 @@ class Guards:
         """Return whether any guard applies to one of these places."""
         return any(not guard.where.isdisjoint(places) for guard in self.guards)
 
-    async def texts(self, texts: Sequence[str], place: GuardPlace, context: Context) -> list[str]:
+    async def texts(self, texts: Sequence[str], place: GuardPlace, context: RecordsHits) -> list[str]:
         """Return the texts as the guards let them pass. Raises `ContentBlocked` or `GuardFailed`.
 
         Detections are recorded as events of the run.
@@ -63,7 +91,29 @@ class Guards:
             text_list = [_apply(guard, text, hits) for text, hits in zip(text_list, detections, strict=True)]
         return text_list
 
-    async def value(self, value: Any, place: GuardPlace, context: Context) -> Any:
+    async def adjacent(self, texts: Sequence[str], place: GuardPlace, context: RecordsHits) -> list[str]:
+        """Return texts that a reader sees one after another, such as the parts of a message, as `texts` does.
+
+        Matches are also detected in the joined texts. Each part of such a match is masked in its text.
+        """
+        text_list = await self.texts(texts, place, context)
+        for guard in self.guards if len(text_list) > 1 else ():
+            for separator in _SEPARATORS if place in guard.where else ():
+                try:
+                    (hits,) = await _searched(guard, [separator.join(text_list)])
+                except Exception as error:  # noqa: BLE001  # whatever it is, the guard says what becomes of the text
+                    await self.handle_failure(guard, place, context, error)
+                    continue
+                parts, kinds = _split_hits(hits, text_list, len(separator))
+                await self.report(guard, kinds, place, context)
+                if guard.action == "block" and kinds:
+                    raise ContentBlocked(guard.explain(kinds, place))
+                text_list = [
+                    _apply(guard, text, text_hits) for text, text_hits in zip(text_list, parts, strict=True)
+                ]
+        return text_list
+
+    async def value(self, value: Any, place: GuardPlace, context: RecordsHits) -> Any:
         """Apply the guards to all texts of a JSON value, including the names of fields and long numbers."""
         if not self.at(place):
             return value
@@ -73,14 +123,14 @@ class Guards:
         return _walk(value, lambda _text: next(changed_texts))
 
     async def report(
-        self, guard: ContentGuard, kinds: Mapping[str, int], place: GuardPlace, context: Context
+        self, guard: ContentGuard, kinds: Mapping[str, int], place: GuardPlace, context: RecordsHits
     ) -> None:
         """Record the detections as events of the run."""
         for kind, count in kinds.items():
             await context.emit(GuardHit(guard.name, kind, place, guard.action, count))
 
     async def handle_failure(
-        self, guard: ContentGuard, place: GuardPlace, context: Context, error: Exception
+        self, guard: ContentGuard, place: GuardPlace, context: RecordsHits, error: Exception
     ) -> None:
         """Handle a guard that could not inspect a text. Raise `GuardFailed` unless the guard's ``on_error`` lets
         uninspected texts pass.
@@ -103,6 +153,31 @@ async def _searched(guard: ContentGuard, texts: Sequence[str]) -> list[list[Dete
     small = sum(map(len, different)) + 100 * len(different) <= MAX_LOOP_CHARS
     detections = search() if small else await pools.GUARDS.run_for(work_slots.KEY.get(), search)
     return [detections[text] for text in texts]
+
+
+def _split_hits(
+    hits: Sequence[Detection], texts: Sequence[str], separator_chars: int
+) -> tuple[list[list[Detection]], Counter[str]]:
+    """Return the parts of the hits in joined texts that extend over several texts, by text, and the hits by kind."""
+    parts: list[list[Detection]] = []
+    kinds: Counter[str] = Counter()
+    begin, hit_index = 0, 0
+    for text in texts:
+        end = begin + len(text)
+        while hit_index < len(hits) and hits[hit_index].end <= begin:
+            hit_index += 1
+        text_hits = []
+        for hit in hits[hit_index:]:
+            if hit.start >= end:
+                break
+            if hit.start >= begin and hit.end <= end:
+                continue  # the text itself was searched for it
+            if hit.start >= begin:
+                kinds[hit.kind] += 1
+            text_hits.append(Detection(max(hit.start, begin) - begin, min(hit.end, end) - begin, hit.kind))
+        parts.append(text_hits)
+        begin = end + separator_chars
+    return parts, kinds
 
 
 def _apply(guard: ContentGuard, text: str, hits: Sequence[Detection]) -> str:

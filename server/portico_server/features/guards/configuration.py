@@ -7,6 +7,7 @@ from typing import Protocol
 
 from portico_server.core.configuration_document import ConfigurationDocument
 from portico_server.core.registry import Registry
+from portico_server.features.guards.content_guards import ContentGuards
 from portico_server.features.guards.guard import ContentGuard, parse_guard
 from portico_server.features.guards.guarded import guarded
 
@@ -32,3 +33,4 @@ def set_guards(services: GuardedServices, guards: Sequence[ContentGuard]) -> Non
         if guards
         else None
     )
+    registry.content_guard = ContentGuards(guards, registry.aliases.meanings) if guards else None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields as fields_of
+from dataclasses import is_dataclass, replace
+from itertools import groupby
+from typing import Any, Final, TypeVar
 
 from portico.wire import AnswerClaim, Evidence, Passage
-from portico_server.core.context import Context
 from portico_server.core.request import (
     Message,
 )
-from portico_server.features.guards.call_guards import Guards
+from portico_server.features.guards.call_guards import Guards, RecordsHits
 from portico_server.features.guards.guard import ContentBlocked, GuardPlace
 
 CONTENT_FILTER: Final = "content_filter"
@@ -31,8 +32,14 @@ _UNREAD_OF_MESSAGE: Final = frozenset(("role", "tool_call_id")) | CALL_FIELDS
 _UNREAD_OF_CALL: Final = frozenset(("id", "type", "index"))
 
 
+_UNREAD_OF_CONTENT: Final = frozenset(("id", "file_id", "filename", "store", "attributes", "kind"))
+
+
+Content = TypeVar("Content")
+
+
 async def guard_messages(
-    messages: Iterable[Message], guards: Guards, context: Context
+    messages: Iterable[Message], guards: Guards, context: RecordsHits
 ) -> list[Mapping[str, Any]]:
     """Return the messages of a chat as the guards let them pass.
 
@@ -42,7 +49,7 @@ async def guard_messages(
     guarded_messages: list[dict[str, Any]] = [dict(message) for message in messages]
     read: dict[GuardPlace, list[tuple[dict[str, Any], str]]] = {}
     for message in guarded_messages:
-        place: GuardPlace = "tool_results" if message.get("role") in ("tool", "function") else "input"
+        place = _place_of(message)
         for name in message.keys() - _UNREAD_OF_MESSAGE:
             read.setdefault(place, []).append((message, name))
         for name in CALL_FIELDS & message.keys():
@@ -56,7 +63,48 @@ async def guard_messages(
         for (holder, name), new_fields in zip(fields, guarded_values, strict=True):
             del holder[name]
             holder |= new_fields
+    for place, adjacent_messages in groupby(guarded_messages, _place_of):
+        for _role, same_role in groupby(adjacent_messages, lambda message: message.get("role")):
+            await _guard_adjacent([*same_role], guards, place, context)
     return list(guarded_messages)
+
+
+def _place_of(message: Message) -> GuardPlace:
+    return "tool_results" if message.get("role") in ("tool", "function") else "input"
+
+
+async def _guard_adjacent(
+    messages: Sequence[dict[str, Any]], guards: Guards, place: GuardPlace, context: RecordsHits
+) -> None:
+    """Apply the guards to the joined texts of messages that follow each other in the same role."""
+    texts = [text for message in messages for text in _texts_of(message)]
+    if len(texts) < 2:
+        return
+    passed_texts = iter(await guards.adjacent(texts, place, context))
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            message["content"] = next(passed_texts)
+        elif isinstance(content, list):
+            message["content"] = [_with_text(part, passed_texts) for part in content]
+
+
+def _texts_of(message: Message) -> list[str]:
+    """Return the texts of a message's content, in order."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else ()
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _with_text(part: Any, texts: Iterator[str]) -> Any:
+    """Return a part of a message with its next text, if it has a text."""
+    if isinstance(part, str):
+        return next(texts)
+    has_text = isinstance(part, dict) and isinstance(part.get("text"), str)
+    return {**part, "text": next(texts)} if has_text else part
 
 
 def _copied(calls: Any) -> Any:
@@ -67,7 +115,7 @@ def _copied(calls: Any) -> Any:
 
 
 async def guard_fields(
-    document: Mapping[str, Any], but: frozenset[str], place: GuardPlace, guards: Guards, context: Context
+    document: Mapping[str, Any], but: frozenset[str], place: GuardPlace, guards: Guards, context: RecordsHits
 ) -> dict[str, Any]:
     """Return the object with the guards applied to every field except those in ``but``."""
     read = {name: value for name, value in document.items() if name not in but}
@@ -78,21 +126,54 @@ async def guard_fields(
 
 
 async def guard_passages(
-    passages: Iterable[Passage], guards: Guards, context: Context
+    passages: Iterable[Passage], guards: Guards, context: RecordsHits
 ) -> tuple[Passage, ...]:
     """Return the retrieved passages as the guards let them pass. Blocked passages are left out."""
-    passed_passages = []
-    for passage in passages:
-        try:
-            (text,) = await guards.texts([passage.text], "tool_results", context)
-        except ContentBlocked:
+    return await guard_content(tuple(passages), guards, context)
+
+
+async def guard_content(content: Content, guards: Guards, context: RecordsHits) -> Content:
+    """Return content of a store as the guards let it pass: dataclasses such as passages, sequences of them, or texts.
+
+    A dataclass in a sequence is left out if one of its texts is blocked. Raises `ContentBlocked` for any other blocked
+    text. Names of files, attributes and ids are not texts.
+    """
+    if not guards.at("tool_results"):
+        return content
+    passed_content: Content = await _guard_content(content, guards, context)
+    return passed_content
+
+
+async def _guard_content(content: Any, guards: Guards, context: RecordsHits) -> Any:
+    if isinstance(content, str):
+        (text,) = await guards.texts([content], "tool_results", context)
+        return text
+    if isinstance(content, list | tuple):
+        if content and all(isinstance(element, str) for element in content):
+            return type(content)(await guards.adjacent(content, "tool_results", context))
+        passed_elements = []
+        for element in content:
+            try:
+                passed_elements.append(await _guard_content(element, guards, context))
+            except ContentBlocked:
+                if not is_dataclass(element):
+                    raise
+        return type(content)(passed_elements)
+    if not is_dataclass(content) or isinstance(content, type):
+        return content
+    changes: dict[str, Any] = {}
+    for field in fields_of(content):
+        if field.name in _UNREAD_OF_CONTENT:
             continue
-        passed_passages.append(passage if text == passage.text else replace(passage, text=text))
-    return tuple(passed_passages)
+        passage_field = getattr(content, field.name)
+        passed_field = await _guard_content(passage_field, guards, context)
+        if passed_field != passage_field:
+            changes[field.name] = passed_field
+    return replace(content, **changes) if changes else content
 
 
 async def guard_claims(
-    claims: Iterable[AnswerClaim], guards: Guards, context: Context
+    claims: Iterable[AnswerClaim], guards: Guards, context: RecordsHits
 ) -> tuple[AnswerClaim, ...]:
     """Return the claims of an answer with the quotations that the guards let pass, as passages and as an answer.
 
@@ -106,7 +187,7 @@ async def guard_claims(
     )
 
 
-async def _guarded(claim: AnswerClaim, guards: Guards, context: Context) -> AsyncIterator[Evidence]:
+async def _guarded(claim: AnswerClaim, guards: Guards, context: RecordsHits) -> AsyncIterator[Evidence]:
     for evidence in claim.evidence:
         try:
             texts = await guards.texts([evidence.quote], "tool_results", context)

@@ -12,6 +12,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.detectors import Detector
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.core.look_alikes import fold_text
 from portico_server.features.guards.detectors import GROUPS, KINDS
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,19 @@ MEDIA: Final = ("url", "image_url", "file_data")
 
 MAX_OWN_PATTERNS: Final = 200
 """Maximum number of words and patterns in one guard, counted together."""
+
+MIN_INFLECTED_CHARS: Final = 3
+"""Minimum number of characters of a word whose inflected forms are detected."""
+
+MAX_GAP_CHARS: Final = 8
+"""Maximum number of spaces, hyphens and underscores between two words of a phrase."""
+
+MAX_ENDING_CHARS: Final = 6
+"""Maximum number of characters that an inflected form is longer than its word, with the characters around it."""
+
+_GAP: Final = rf"[\s\p{{Z}}_-]{{1,{MAX_GAP_CHARS}}}"
+
+_VOWELS: Final = frozenset("aeiou")
 
 _FIELDS: Final = ("name", "on", "detect", "words", "patterns", "where", "action", "on_error")
 
@@ -132,7 +146,7 @@ def _detectors(item: Mapping[str, Any], at: str) -> tuple[Detector, ...]:
         if not texts:
             continue
         patterns = tuple(_word(text) for text in texts) if kind == "words" else tuple(texts)
-        reach = max(map(len, texts)) + 1 if kind == "words" else 256
+        reach = max(map(_reach, texts)) if kind == "words" else 256
         detector = Detector(kind.removesuffix("s"), "[BLOCKED]", patterns, reach=reach, bounded=True)
         try:
             detector.compiled()
@@ -147,11 +161,46 @@ def _detectors(item: Mapping[str, Any], at: str) -> tuple[Detector, ...]:
 
 
 def _word(word: str) -> str:
-    """Return a case-insensitive pattern for a word that is not part of another word."""
-    escaped_word = "".join(char if char.isalnum() or ord(char) > 127 else f"\\{char}" for char in word)
-    before = r"\b" if word[0].isascii() and word[0].isalnum() else ""
-    behind = r"\b" if word[-1].isascii() and word[-1].isalnum() else ""
-    return f"(?i){before}{escaped_word}{behind}"
+    """Return a case-insensitive pattern for a word or phrase that is not part of another word.
+
+    The pattern also matches the possessive and the inflected forms of the last word in English. Its reading of letters
+    and spaces is that of `portico_server.core.look_alikes`.
+    """
+    first, *next_words = fold_text(word)[0].split() or [word]
+    pieces = [_escape(piece) for piece in (first, *next_words)]
+    last = (first, *next_words)[-1]
+    if len(last) >= MIN_INFLECTED_CHARS:
+        pieces[-1] = _inflected(last)
+    # an underscore is a part of a word for the pattern, but not for a person
+    boundary_before = r"(?:\b|_)" if first[0].isascii() and first[0].isalnum() else ""
+    boundary_behind = r"(?:\b|_)" if word[-1].isascii() and word[-1].isalnum() else ""
+    return f"(?i){boundary_before}{_GAP.join(pieces)}{boundary_behind}"
+
+
+def _reach(word: str) -> int:
+    return len(word) + MAX_GAP_CHARS * len(word.split()) + MAX_ENDING_CHARS
+
+
+def _escape(text: str) -> str:
+    return "".join(char if char.isalnum() or ord(char) > 127 else f"\\{char}" for char in text)
+
+
+def _inflected(word: str) -> str:
+    """Return a pattern for an English word and its forms: ``merge``, ``merge's``, ``merges``, ``merged``, ``merging``.
+
+    A word that does not end with an English letter has no other forms.
+    """
+    last = word[-1].lower()
+    stem, escaped_word = _escape(word[:-1]), _escape(word)
+    if not ("a" <= last <= "z"):
+        return escaped_word
+    before_last = word[-2:-1].lower()
+    if last == "e" and not _VOWELS.isdisjoint(word[:-1].lower()):
+        return rf"{stem}(?:e(?:['’]s|s['’]?|d)?|ing)"
+    if last == "y" and before_last.isalpha() and before_last not in _VOWELS:
+        return rf"{stem}(?:y(?:['’]s|ing)?|ies['’]?|ied)"
+    doubled = f"|{last}(?:ed|ing)" if before_last in _VOWELS and last not in _VOWELS else ""
+    return rf"{escaped_word}(?:['’]s|s['’]?|es['’]?|ed|ing{doubled})?"
 
 
 def _texts(item: Mapping[str, Any], field: str, at: str, default: Sequence[str] = ()) -> Sequence[str]:

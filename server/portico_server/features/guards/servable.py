@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from portico.schemas.stores import StoreThemes
 from portico.wire import Cited, Claimed, Delta, Event, ToolCalled, ToolReturned, Usage
 from portico_server.core.attached_files import ReadsFiles
 from portico_server.core.context import Context, ContextWithin
@@ -26,10 +27,13 @@ from portico_server.core.request import (
     ToolResult,
 )
 from portico_server.core.servable import Card, Servable
+from portico_server.core.tables import ComputedValue, TableList
+from portico_server.core.themes import ChangedFiles
 from portico_server.features.guards.call_guards import Guards
 from portico_server.features.guards.fields import (
     CONTENT_FILTER,
     guard_claims,
+    guard_content,
     guard_fields,
     guard_messages,
     guard_passages,
@@ -151,7 +155,31 @@ class GuardedServable:
                     return ToolResult(error.message, is_error=True)
                 return replace(result, text=text, structured=structured_content)
             case SearchResult():
-                return replace(result, passages=await guard_passages(result.passages, self.guards, context))
+                passed_groups = [
+                    await guard_passages((passage,), self.guards, context) for passage in result.passages
+                ]
+                names = zip(passed_groups, result.names, strict=False)  # there are no names unless requested
+                return replace(
+                    result,
+                    passages=tuple(passage for group in passed_groups for passage in group),
+                    names=tuple(passage_names for group, passage_names in names if group),
+                    trace=await guard_content(result.trace, self.guards, context),
+                )
+            case StoreThemes() | ChangedFiles():
+                return await guard_content(result, self.guards, context)
+            case TableList():
+                # a value computed from masked cells would be wrong
+                tables = [
+                    table
+                    for table in result.tables
+                    if await guard_content((table,), self.guards, context) == (table,)
+                ]
+                return TableList(tuple(tables))
+            case ComputedValue():
+                try:
+                    return await guard_content(result, self.guards, context)
+                except ContentBlocked:
+                    return ComputedValue(None)
             case Transcription():
                 (text,) = await texts([result.text], "output", context)
                 parts = await texts([part.text for part in result.segments], "output", context)

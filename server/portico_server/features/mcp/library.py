@@ -172,6 +172,8 @@ class StoreLibrary:
                 "the store.",
                 param="uri",
             )
+        contents = self._stores.contents
+        await contents.require_readable(await contents.source(holder, row.file_id), caller)
         async with self._files.open(row.sha256) as path:
             data = await pools.FILES.run(path.read_bytes)
         return _to_stored_file(store, row, by_name=True), data
@@ -184,7 +186,7 @@ class StoreLibrary:
 
     async def themes(self, caller: Principal, store: str) -> StoreThemes:
         view = await self._stores.get(store, caller, "read")
-        return await self._stores.themes.read(view.id, view.name or view.id, view.condition)
+        return await self._stores.read_themes(view)
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:
         row = await self._find(await self._stores.get(store, caller, "read"), name)

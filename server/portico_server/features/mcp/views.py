@@ -251,7 +251,7 @@ class Drawings:
     async def page(self, caller: Principal, store: str, file: str, number: int, passage: str) -> bytes:
         """Return a page of a PDF as a PNG with the passage marked."""
         stores = self._services.stores
-        return await stores.contents.page(await stores.get(store, caller), file, number, passage)
+        return await stores.contents.page(await stores.get(store, caller), file, caller, number, passage)
 
     async def scores(self, caller: Principal, ref: str) -> Drawing:
         """Return the mean scores of an evaluation's runs. ``ref`` is the evaluation's id or name; empty means the

@@ -67,7 +67,7 @@ class OllamaAnswer:
         first = self.first or now
         return {
             "done": True,
-            "done_reason": "length" if self.finish == "length" else "stop",
+            "done_reason": self.finish if self.finish in ("length", "content_filter") else "stop",
             "total_duration": int((now - self.start_time) * 1e9),
             "load_duration": 0,
             "prompt_eval_count": self.usage.prompt_tokens,

@@ -11,12 +11,14 @@ from functools import partial
 from typing import Any
 
 from portico.schemas.stores import FileCounts
+from portico_server.core import pools
 from portico_server.core.attributes import check_attributes
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, nearest
 from portico_server.core.facts import FACT, RESERVED_ATTRIBUTES
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.registry import Registry
 from portico_server.core.request import Attributes
 from portico_server.db import chunks, file_batches, groups
 from portico_server.db import stores as rows
@@ -34,7 +36,7 @@ from portico_server.features.readers.formats import is_picture, is_recording
 from portico_server.features.readers.pool import ReaderPool
 from portico_server.features.sources.spec import followed_source
 from portico_server.features.stores.index.manager import IndexManager
-from portico_server.features.stores.store import StoreView
+from portico_server.features.stores.store import StoreView, pass_content, scope_name, scoped_card
 from portico_server.runs.scheduler import Scheduler
 
 """Maximum number of attributes of a file, and of entries in ``metadata``."""
@@ -78,12 +80,15 @@ class StoreContents:
         scheduler: Scheduler,
         readers: ReaderPool,
         indexes: IndexManager,
+        registry: Registry,
     ) -> None:
         self._database = database
         self._files = files
         self._scheduler = scheduler
         self._readers = readers
         self._indexes = indexes
+        self._registry = registry
+        files.require_readable = self.require_readable
 
     async def queue(self, store: StoreRow, key: str | None = None) -> str:
         """Queue the indexing of a store's pending files, and return the id of the run. ``key`` is the id of the key
@@ -126,7 +131,7 @@ class StoreContents:
         """Validate the files to attach, and return what `attach` would write."""
         checked_files = []
         for item in attachments:
-            file = await self._files.get(item.file_id, caller)
+            file = await self._files.readable(item.file_id, caller)
             if file.owner is not None and file.owner.startswith(MIRRORED_OWNER):
                 raise Conflict(
                     f"'{file.filename}' belongs to the folder of another store. Upload the file to attach it "
@@ -248,12 +253,50 @@ class StoreContents:
         return file
 
     async def text(self, store: StoreView, file_id: str) -> Sequence[Part]:
-        """Return the text extracted from a file, in parts.
+        """Return the text extracted from a file, in parts, as the guards of the store let it pass.
 
-        Raises `InvalidRequest` if the file cannot be read, and `TooLarge` if its text has more than `MAX_TEXT_CHARS`
-        characters.
+        Raises `InvalidRequest` if the file cannot be read or a guard blocks its text, and `TooLarge` if its text has
+        more than `MAX_TEXT_CHARS` characters.
         """
-        file = await self.source(store, file_id)
+        parts = await self._parts(store, await self.source(store, file_id))
+        texts = await pass_content(self._registry, store, [part.text for part in parts])
+        return [replace(part, text=text) for part, text in zip(parts, texts, strict=True)]
+
+    async def require_readable(self, file: FileRow, caller: Principal) -> None:
+        """Raise `InvalidRequest` if a guard would mask or block the text of a file in a store that contains the file.
+
+        The bytes of a file cannot be masked. The owner of the file and admins may always read them.
+        """
+        guards = self._registry.content_guard
+        if guards is None or caller.admin or file.owner == caller.id:
+            return
+        for _file_id, store, _labels in await self._database.read(rows.holders, [file.id]):
+            try:
+                await guards.require_unguarded(scoped_card(store), partial(self._texts, store, file))
+            except InvalidRequest as error:
+                raise InvalidRequest(
+                    f"'{file.filename}' cannot be read as a file. {error.message} Read the text that the guard "
+                    f"lets pass: /v1/vector_stores/{scope_name(store)}/files/{file.id}/content.",
+                    code=error.code,
+                    param="file_id",
+                ) from error
+
+    async def _texts(self, store: StoreRow, file: FileRow) -> Sequence[str]:
+        """Return the texts in a file: those that a store reads, and all characters of a plain file."""
+        try:
+            texts = [part.text for part in await self._parts(store, file)]
+        except InvalidRequest:
+            if not is_picture(file.filename) and not is_recording(file.filename):
+                raise
+            return []  # guards do not check images and sounds
+        async with self._files.open(file.sha256) as path:
+            content_bytes = await pools.FILES.run(path.read_bytes)
+        try:
+            return [*texts, content_bytes.decode("utf-8-sig")]
+        except UnicodeDecodeError:
+            return texts
+
+    async def _parts(self, store: StoreRow, file: FileRow) -> Sequence[Part]:
         if is_picture(file.filename) or is_recording(
             file.filename
         ):  # only the chunks contain the text that a model generated for the file
@@ -287,6 +330,7 @@ class StoreContents:
         self, store: StoreView, file_id: str, group: str | None, after: int, limit: int
     ) -> tuple[Sequence[ChunkRow], bool]:
         """Return the chunks of a file that follow number ``after``, in reading order, and whether more chunks follow.
+        The guards of the store leave out blocked chunks.
 
         The chunks belong to ``group``, or are the store's own chunks if ``group`` is not given.
         """
@@ -305,14 +349,19 @@ class StoreContents:
             )
         read = partial(chunks.of_file, group=group_name)
         chunk_rows = await self._database.read(read, store.id, row.file_id, after, limit + 1)
-        return chunk_rows[:limit], len(chunk_rows) > limit
+        passed_rows = await pass_content(self._registry, store, chunk_rows[:limit])
+        return passed_rows, len(chunk_rows) > limit
 
-    async def page(self, store: StoreView, file_id: str, number: int, passage: str) -> bytes:
+    async def page(
+        self, store: StoreView, file_id: str, caller: Principal, number: int, passage: str
+    ) -> bytes:
         """Render a page of a PDF, counted from 1, as a PNG with ``passage`` highlighted.
 
-        Raises `InvalidRequest` if the file is not a PDF, the page does not exist, or the page is damaged.
+        Raises `InvalidRequest` if the file is not a PDF, the page does not exist or is damaged, or a guard refuses the
+        file (`require_readable`).
         """
         file = await self.source(store, file_id)
+        await self.require_readable(file, caller)
         try:
             async with self._files.open(file.sha256) as path:
                 return await self._readers.draw(path, file.filename, number, passage)

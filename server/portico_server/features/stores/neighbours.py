@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
-from portico.schemas.stores import LinkedPassage
+from portico.schemas.stores import LinkedPassage, Theme
+from portico.wire import Place
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.registry import Registry
 from portico_server.db import chunks, hits, links
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.hits import HitRow
 from portico_server.db.links import LinkRow
 from portico_server.features.stores.graphml import GRAPH_HEAD, graph_elements
-from portico_server.features.stores.store import StoreView
+from portico_server.features.stores.store import StoreView, pass_content
 from portico_server.features.stores.themes.store_themes import ThemeReader
 
 MAX_NEIGHBOURS_ROWS = 100
@@ -44,8 +47,9 @@ class StoreLinks:
     Files that the view does not permit are neither shown nor counted.
     """
 
-    def __init__(self, database: Database, themes: ThemeReader) -> None:
+    def __init__(self, database: Database, themes: ThemeReader, registry: Registry) -> None:
         self._database = database
+        self._registry = registry
         self._themes = themes
 
     async def chunk_at(self, store: StoreView, file_id: str, start: int) -> int:
@@ -98,18 +102,21 @@ class StoreLinks:
             for link in page
             if link.chunk_id in hit_rows
         )
-        return NeighbourPage(chunk, data, len(link_rows) > after + limit)
+        linked_passages = await pass_content(self._registry, store, data)
+        return NeighbourPage(chunk, linked_passages, len(link_rows) > after + limit)
 
     async def graph(self, store: StoreView) -> AsyncIterator[bytes]:
         """Yield a GraphML document, in pieces, with all passages and the terms that link at least two of them."""
         yield GRAPH_HEAD.encode()
-        theme_of = await self._themes.passage_themes(store.id, store.name or store.id, store.condition)
+        theme_of = await self._passage_themes(store)
         abstract_set = await self._permitted(store)
         ids = await self._database.read(chunks.ids, store.id)
         for at in range(0, len(ids), MAX_PAGE_CHUNKS):
             part = list(ids[at : at + MAX_PAGE_CHUNKS])
             found_hit_rows = await self._hits(store, part)
-            hit_rows = [found_hit_rows[chunk] for chunk in part if chunk in found_hit_rows]
+            hit_rows = await self._guarded_rows(
+                store, [found_hit_rows[n] for n in part if n in found_hit_rows]
+            )
             own_links = await self._database.read(links.of_chunks, [row.id for row in hit_rows])
             link_rows: dict[int, list[LinkRow]] = {}
             terms = list(dict.fromkeys(link.term for link in own_links))
@@ -120,6 +127,24 @@ class StoreLinks:
             elements = graph_elements(hit_rows, own_links, link_rows, texts, kinds, theme_of)
             yield "".join(elements).encode(errors="replace")
         yield b"</graph>\n</graphml>\n"
+
+    async def _guarded_rows(self, store: StoreView, hit_rows: Sequence[HitRow]) -> Sequence[HitRow]:
+        """Return passages as the guards of the store let them pass; blocked passages stay in the graph without text."""
+        passed_rows = {row.id: row for row in await pass_content(self._registry, store, hit_rows)}
+        return [passed_rows.get(row.id) or replace(row, text="", place=Place()) for row in hit_rows]
+
+    async def _passage_themes(self, store: StoreView) -> Mapping[int, Theme]:
+        """Return the themes of passages that the guards of the store let pass."""
+        theme_of = await self._themes.passage_themes(store.id, store.name or store.id, store.condition)
+        passed_themes = {}
+        for theme in {theme.words: theme for theme in theme_of.values()}.values():
+            for passed_theme in await pass_content(self._registry, store, (theme,)):
+                passed_themes[theme.words] = passed_theme
+        return {
+            chunk: passed_themes[theme.words]
+            for chunk, theme in theme_of.items()
+            if theme.words in passed_themes
+        }
 
     async def _kinds(
         self, store: StoreView, link_rows: Mapping[int, Sequence[LinkRow]], texts: Mapping[int, str]

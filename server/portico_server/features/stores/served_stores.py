@@ -24,7 +24,7 @@ from portico_server.features.stores.store import (
     StoreServable,
     is_expired,
     name_stores,
-    scope_name,
+    scoped_card,
     store_card,
     view,
 )
@@ -87,12 +87,12 @@ class ServedStores:
 
     def memory(self, row: StoreRow) -> Servable:
         """Return the servable that searches the facts that agents remember in a store. ``row`` must be up to date."""
-        card = replace(store_card(row, scope_name(row)), is_memory=True)
+        card = replace(scoped_card(row), is_memory=True)
         return StoreMemory(self._servable(row, card, own_facts), row.id, self._database)
 
     def servable(self, row: StoreRow) -> Servable:
         """Return the servable that searches a store. ``row`` must be up to date."""
-        card = store_card(row, scope_name(row))
+        card = scoped_card(row)
         return self._servable(row, card, lambda caller: view(row, caller).condition)
 
     def _servable(self, row: StoreRow, card: Card, condition: Condition) -> StoreServable:

@@ -16,7 +16,7 @@ from portico_server.core.errors import Forbidden, InvalidRequest, nearest
 from portico_server.core.file_labels import FileLabels
 from portico_server.core.filter import Labelled
 from portico_server.core.principal import Principal
-from portico_server.core.registry import Registry
+from portico_server.core.registry import Content, Registry
 from portico_server.core.request import (
     AUTO_RERANKER,
     Attributes,
@@ -267,6 +267,16 @@ def store_card(row: StoreRow, name: str) -> Card:
         created=int(row.created_at),
         id=row.id,
     )
+
+
+def scoped_card(row: StoreRow) -> Card:
+    """Return the card of a store under the name that scopes and guards use."""
+    return store_card(row, scope_name(row))
+
+
+async def pass_content(registry: Registry, row: StoreRow, content: Content) -> Content:
+    """Return content of a store as the guards of the store let it pass, see `Registry.pass_content`."""
+    return await registry.pass_content(scoped_card(row), content)
 
 
 def check_answers(answers: str, *, app: bool = True) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from portico.schemas.stores import SyncPlan
+from portico.schemas.stores import StoreThemes, SyncPlan
 from portico.wire import JSON
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, nearest
 from portico_server.core.fetching import Fetcher
@@ -57,6 +57,7 @@ from portico_server.features.stores.store import (
     check_search,
     is_expired,
     name_stores,
+    pass_content,
     store_scopes,
     view,
 )
@@ -149,14 +150,14 @@ class StoreService:
         self._following = SourceFollower(
             database, scheduler, files, ingest, pictures, recordings, fetcher, settings
         )
-        self.contents = StoreContents(database, files, scheduler, self._readers, self._indexes)
+        self.contents = StoreContents(database, files, scheduler, self._readers, self._indexes, registry)
         """The files and file batches in the stores."""
         self.previews = Previews(self._readers, runner, registry)
         """Previews of how documents are chunked."""
         making = GroupGenerator(database, files, self._readers, self._indexes, ingest, scheduler)
         self.groups = Groups(database, self.contents, self._indexes, making, registry)
         """The chunk groups of the stores."""
-        self.links = StoreLinks(database, self.themes)
+        self.links = StoreLinks(database, self.themes, registry)
         """The links between passages of the stores."""
         self.portable = StoreArchives(self, database, registry, files, self._indexes)
         """Export and import of stores as files."""
@@ -504,7 +505,12 @@ class StoreService:
                 for chunk, file_id, text, headings, name, _ordinal in page
                 if readable is None or file_id in readable
             ]
-        return store_passages[:limit]
+        return await pass_content(self._registry, row, store_passages[:limit])
+
+    async def read_themes(self, row: StoreView) -> StoreThemes:
+        """Return what a store is about, as the guards of the store let it pass."""
+        themes = await self.themes.read(row.id, row.name or row.id, row.condition)
+        return await pass_content(self._registry, row, themes)
 
     async def plan(self, row: StoreRow) -> SyncPlan:
         """Return what a sync would change now. Raises the errors of `sync`, and `Unavailable` if the source cannot be

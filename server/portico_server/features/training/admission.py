@@ -53,7 +53,7 @@ async def check_spec(place: JobContext, spec: FineTuningSpec, caller: Principal)
         if not file_id:
             continue
         try:
-            file = await place.files.get(file_id, caller)
+            file = await place.files.readable(file_id, caller)
         except NotFound as error:
             raise InvalidRequest(error.message, code="file_not_found", param=param) from error
         if file.purpose != FILE_PURPOSE:

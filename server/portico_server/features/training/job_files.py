@@ -33,7 +33,7 @@ async def training_files(
     ``context`` has the permissions of the job's owner; ``caller`` has the permissions for the files.
     """
     ids = {"training_file": spec.training_file, "validation_file": spec.validation_file}
-    rows = {param: await place.files.get(file_id, caller) for param, file_id in ids.items() if file_id}
+    rows = {param: await place.files.readable(file_id, caller) for param, file_id in ids.items() if file_id}
     async with AsyncExitStack() as exit_stack:
         paths = {
             param: await exit_stack.enter_async_context(place.files.open(row.sha256))
@@ -92,7 +92,7 @@ async def examine_files(
         async with AsyncExitStack() as exit_stack:
             file = None
             if spec.training_file:
-                row = await place.files.get(spec.training_file, caller)
+                row = await place.files.readable(spec.training_file, caller)
                 file = await exit_stack.enter_async_context(place.files.open(row.sha256))
             asked_data, sentences = await question_files.prepare_questions(
                 spec, file, folder, place.stores, judging, base.longest, on_stage

@@ -31,7 +31,7 @@ class Held:
     def __init__(self, database: Database, files: FileStorage) -> None:
         self._database = database
         placeholder: Any = None
-        self.contents = StoreContents(database, files, placeholder, placeholder, placeholder)
+        self.contents = StoreContents(database, files, placeholder, placeholder, placeholder, Registry())
 
     async def get(self, ref: str, caller: Principal, action: str) -> StoreView:
         row = await self._database.read(rows.get, ref) or await self._database.read(rows.get, f"vs_{ref}")

@@ -131,7 +131,7 @@ async def read_file(file_id: str, services: TheServices, caller: Caller) -> File
     """Return the bytes of a file, exactly as they were uploaded or made by a run."""
     if file_id.startswith(GENERATED_ID_PREFIX):
         return artifact_response(services.artifacts, await services.artifacts.get(file_id, caller))
-    return _file_response(services.files, await services.files.get(file_id, caller))
+    return _file_response(services.files, await services.files.readable(file_id, caller))
 
 
 def require_upload(caller: Principal) -> None:

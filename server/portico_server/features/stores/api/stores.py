@@ -390,7 +390,7 @@ async def draw_page(
     position.
     """
     row = await services.stores.get(store, caller)
-    picture = await services.stores.contents.page(row, file_id, body.page, body.passage)
+    picture = await services.stores.contents.page(row, file_id, caller, body.page, body.passage)
     return Response(picture, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
 
@@ -425,7 +425,7 @@ async def read_themes(store: str, services: TheServices, caller: Caller) -> Stor
     They are computed from the words of at most 600 passages, without a language model.
     """
     row = await services.stores.get(store, caller)
-    return await services.stores.themes.read(row.id, row.name or row.id, row.condition)
+    return await services.stores.read_themes(row)
 
 
 @router.get(
