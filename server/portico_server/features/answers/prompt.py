@@ -18,7 +18,6 @@ from portico_server.core.request import Message
 from portico_server.features.answers.client_text import without_client_text
 from portico_server.features.answers.language import CJK, language
 from portico_server.features.answers.relevance import excerpt, terms
-from portico_server.features.stores.search import MAX_RESULTS
 
 DEFAULT_CONTEXT_TOKENS = 4096
 """Context length, in tokens, that is assumed for a model whose card does not state it."""
@@ -27,6 +26,9 @@ LONG_CONTEXT_TOKENS = 16_384
 """Context length, in tokens, that is assumed for models that read long prompts. If a model's context is shorter, the
 model refuses the prompt, and the retry uses half of this length.
 """
+
+MAX_PASSAGES = 50
+"""Maximum number of passages in a prompt, which is the maximum number of results of a search."""
 
 QUERY_LIMIT = 2_000
 """Number of characters of a question that are used for the search. A longer question contains pasted text, whose
@@ -88,7 +90,7 @@ class PromptBudget:
         """Return how many passages the prompt contains at most. A small model gets few, because many passages confuse
         it.
         """
-        return min(MAX_RESULTS, max(3, self.passages // _MEAN_PASSAGE_TOKENS))
+        return min(MAX_PASSAGES, max(3, self.passages // _MEAN_PASSAGE_TOKENS))
 
     def halved(self) -> PromptBudget:
         """Return half the budget, for a prompt that turned out to have more tokens than estimated."""
