@@ -53,6 +53,9 @@ class GuardsContent(Protocol):
         ``content`` consists of dataclasses, sequences and texts. Raises the errors of guards.
         """
 
+    def unknown_names(self, cards: Sequence[Card]) -> Sequence[tuple[str, str]]:
+        """Return each guard with each name that it protects and that none of the objects with these ``cards`` has."""
+
     async def require_unguarded(self, card: Card, read: Callable[[], Awaitable[Sequence[str]]]) -> None:
         """Raise the error of a guard around the object of ``card`` that would mask or block a text of ``read``."""
 

@@ -18,7 +18,8 @@ from portico_server.api.native import deployments
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed
 from portico_server.core import pools
-from portico_server.core.principal import Principal
+from portico_server.core.errors import nearest
+from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.servable import Card
 from portico_server.feature_table import declarations
 
@@ -101,6 +102,17 @@ async def _problems(services: ApiServices) -> list[Problem]:
         problems.append(Problem(name="", place="settings.files", reason=wrong.message))
     if (wrong := await services.models.downloads.bucket_problem()) is not None:
         problems.append(Problem(name="", place="settings.models_bucket", reason=wrong.message))
+    if (guard := services.registry.content_guard) is not None:
+        cards = await services.registry.cards(SYSTEM)
+        problems += [
+            Problem(
+                name=guard_name,
+                place="guards",
+                reason=f"No shared object is called '{name}', so the guard does not protect it."
+                + nearest(name, [card.key for card in cards]),
+            )
+            for guard_name, name in guard.unknown_names(cards)
+        ]
     return problems + [
         Problem(
             name=plugin.name,

@@ -10,8 +10,8 @@ from portico_server.core.registry import Content
 from portico_server.core.servable import Card
 from portico_server.features.guards.call_guards import Guards, HitLog
 from portico_server.features.guards.fields import guard_content
-from portico_server.features.guards.guard import ContentBlocked, ContentGuard
-from portico_server.features.guards.guarded import guards_of
+from portico_server.features.guards.guard import EVERYTHING, ContentBlocked, ContentGuard
+from portico_server.features.guards.guarded import guards_of, names_of
 
 
 class ContentGuards:
@@ -24,6 +24,15 @@ class ContentGuards:
     async def pass_content(self, card: Card, content: Content) -> Content:
         guards = Guards(guards_of(card, self._guards, self._aliases))
         return await guard_content(content, guards, HitLog(card.key))
+
+    def unknown_names(self, cards: Sequence[Card]) -> Sequence[tuple[str, str]]:
+        known_names = {EVERYTHING, *(name for card in cards for name in names_of(card))}
+        return [
+            (guard.name, name)
+            for guard in self._guards
+            for name in sorted(guard.on)
+            if name not in known_names and self._aliases.get(name) not in known_names
+        ]
 
     async def require_unguarded(self, card: Card, read: Callable[[], Awaitable[Sequence[str]]]) -> None:
         """Raise `ContentBlocked`, also for a text that cannot be read, unless the guard's ``on_error`` is ``pass``."""

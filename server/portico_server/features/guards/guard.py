@@ -47,6 +47,12 @@ MAX_GAP_CHARS: Final = 8
 MAX_ENDING_CHARS: Final = 6
 """Maximum number of characters that an inflected form is longer than its word, with the characters around it."""
 
+MIN_BROKEN_CHARS: Final = 5
+"""Minimum number of characters of a word that is also detected with line breaks between its letters."""
+
+_BREAK: Final = r"(?:-?\n{1,4})?"
+"""What a document, or an API that joins the parts of a message, puts within a word that it divides."""
+
 _GAP: Final = rf"[\s\p{{Z}}_-]{{1,{MAX_GAP_CHARS}}}"
 
 _VOWELS: Final = frozenset("aeiou")
@@ -178,11 +184,12 @@ def _word(word: str) -> str:
 
 
 def _reach(word: str) -> int:
-    return len(word) + MAX_GAP_CHARS * len(word.split()) + MAX_ENDING_CHARS
+    return 2 * len(word) + MAX_GAP_CHARS * len(word.split()) + MAX_ENDING_CHARS
 
 
 def _escape(text: str) -> str:
-    return "".join(char if char.isalnum() or ord(char) > 127 else f"\\{char}" for char in text)
+    chars = (char if char.isalnum() or ord(char) > 127 else f"\\{char}" for char in text)
+    return (_BREAK if len(text) >= MIN_BROKEN_CHARS else "").join(chars)
 
 
 def _inflected(word: str) -> str:

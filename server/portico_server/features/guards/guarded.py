@@ -23,10 +23,7 @@ def guards_of(
 
     A guard on either variant of a split, which has ``split_names``, applies to both.
     """
-    names = {card.key, *split_names}
-    kind = f"{card.kind}/" if card.kind in ("store", "tool") else ""
-    names |= {f"{kind}{name}" for name in (card.id, card.original_name) if name}
-    names.update(_bases(card))
+    names = {*names_of(card), *split_names}
     return tuple(
         guard
         for guard in guards
@@ -34,6 +31,14 @@ def guards_of(
         or not names.isdisjoint(guard.on)
         or any(aliases.get(name) in names for name in guard.on)
     )
+
+
+def names_of(card: Card) -> Iterator[str]:
+    """Yield the names under which a guard can name an object, other than aliases."""
+    yield card.key
+    kind = f"{card.kind}/" if card.kind in ("store", "tool") else ""
+    yield from (f"{kind}{name}" for name in (card.id, card.original_name) if name)
+    yield from _bases(card)
 
 
 def _bases(card: Card) -> Iterator[str]:

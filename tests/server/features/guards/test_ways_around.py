@@ -214,6 +214,8 @@ SPELLINGS = (
     "night\u00adingale",
     "night\U000e0101ingale",
     "night\u034fingale",
+    "nightin-\ngale",
+    "the night\ningales",
     "ｎｉｇｈｔｉｎｇａｌｅ",
     "𝐧𝐢𝐠𝐡𝐭𝐢𝐧𝐠𝐚𝐥𝐞",
 )
@@ -243,8 +245,10 @@ def faces(content: Any) -> list[tuple[str, dict[str, Any]]]:
             ("/api/generate", {"model": "clerk", "prompt": content, "stream": False}),
         ]
     split_messages = [{"role": "user", "content": part["text"]} for part in content]
+    inputs = [{"type": "input_text", "text": part["text"]} for part in content]
     return [
-        *requests[:2],
+        *requests,
+        ("/v1/responses", {"model": "clerk", "input": [{"role": "user", "content": inputs}]}),
         ("/v1/responses", {"model": "clerk", "input": split_messages}),
         ("/v1/chat/completions", {"model": "clerk", "messages": split_messages}),
         ("/api/chat", {"model": "clerk", "messages": split_messages, "stream": False}),
@@ -268,7 +272,7 @@ async def test_no_spelling_and_no_split_text_passes_a_guarded_model(tmp_path: Pa
         for path, body in faces(parts("Night", "ingale")):
             answer = await daemon.client.post(path, json=body)
             assert answer.status_code == 200 and "ingale" not in answer.text, (path, answer.text)
-        for text in ("a knight in gales", "nightingalery", "night, in gale"):
+        for text in ("a knight in gales", "nightingalery", "night, in gale", "a night\n\n1. in gale"):
             path, body = faces(text)[0]
             answer = await daemon.client.post(path, json=body)
             assert answer.json()["choices"][0]["message"]["content"] == text
@@ -313,3 +317,28 @@ def test_a_guard_covers_an_object_under_its_id_and_its_earlier_name() -> None:
     for on in ("tool/say_it", "tool/say.it", "tool/tool_1", "*"):
         assert guards_of(tool, [guard("mask", on)], {})
     assert not guards_of(tool, [guard("mask", ["say_it", "store/say_it"])], {})
+
+
+async def test_a_name_that_no_object_has_is_a_problem_of_the_daemon(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as daemon:
+        services = daemon.services
+        await services.models.add(ModelSpec("clerk", "fake://", aliases=("desk",)))
+        known_names = ["clerk", "desk", "tool/calculator", "*"]
+        set_guards(services, [guard("block", [*known_names, "tool/calculater", "store/none"])])
+        problems = (await daemon.client.get("/api/status")).json()["problems"]
+        assert [(problem["name"], problem["place"], problem["reason"]) for problem in problems] == [
+            (
+                "secrecy",
+                "guards",
+                "No shared object is called 'store/none', so the guard does not protect it.",
+            ),
+            (
+                "secrecy",
+                "guards",
+                "No shared object is called 'tool/calculater', so the guard does not protect it. "
+                "Did you mean 'tool/calculator' or 'tool/apply_patch' or 'tool/search'?",
+            ),
+        ]
+        await services.models.add(ModelSpec("none", "fake://"))
+        set_guards(services, [guard("block", "none")])
+        assert (await daemon.client.get("/api/status")).json()["problems"] == []
