@@ -342,3 +342,15 @@ async def test_a_name_that_no_object_has_is_a_problem_of_the_daemon(tmp_path: Pa
         await services.models.add(ModelSpec("none", "fake://"))
         set_guards(services, [guard("block", "none")])
         assert (await daemon.client.get("/api/status")).json()["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [("/v1/embeddings", "input"), ("/v1/completions", "prompt"), ("/api/embed", "input")]
+)
+async def test_token_ids_pass_no_guard(tmp_path: Path, path: str, field: str) -> None:
+    async with api_server(tmp_path) as daemon:
+        await daemon.services.models.add(ModelSpec("clerk", "fake://"))
+        set_guards(daemon.services, [guard("block", "clerk", words=["Hello"], where=["input"])])
+        for tokens in ([9906], [[9906]], [[1917], [9906]]):  # 9906 is "Hello" in cl100k_base
+            answer = await daemon.client.post(path, json={"model": "clerk", field: tokens})
+            assert answer.status_code == 400, answer.text
