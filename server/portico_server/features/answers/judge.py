@@ -1,5 +1,6 @@
 """Judges whether passages answer a question, and which of their sentences do.
 
+English passages are compared with the glosses of a Chinese question, Chinese passages with those of an English one.
 The scores of a candidate and of the passages are sums of features (`material`) with trained weights (`weights`,
 created by ``bench/answer_weights.py``).
 """
@@ -7,16 +8,18 @@ created by ``bench/answer_weights.py``).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from portico.wire import Passage
 from portico_server.core.dataclass import dataclass
+from portico_server.core.glosses import gloss_question
 from portico_server.core.pools import SEARCH
 from portico_server.features.answers import expects, weights
 from portico_server.features.answers.chains import sentence_chains
-from portico_server.features.answers.language import language
+from portico_server.features.answers.language import CJK, language
 from portico_server.features.answers.material import (
     Material,
     QuoteCandidate,
@@ -25,7 +28,6 @@ from portico_server.features.answers.material import (
     quote_candidate,
 )
 from portico_server.features.answers.relevance import headings_for
-from portico_server.features.answers.terms import has_cjk
 from portico_server.features.answers.units import section_below
 
 SEARCH_RESULTS = 16
@@ -105,6 +107,10 @@ that the question asks for.
 
 Verdict: TypeAlias = Literal["answered", "doubtful", "absent"]
 
+_CJK_CHARS = re.compile(f"[{CJK}]+")
+
+_VERDICTS: tuple[Verdict, ...] = ("absent", "doubtful", "answered")
+
 Embedder: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[bytes] | None]]
 """Returns vectors of texts as little-endian float32, or ``None`` if unavailable."""
 
@@ -141,6 +147,43 @@ async def judge(
     """
     if not passages:
         return Judgement("absent", ())
+    foreign_count = await SEARCH.run(_count_foreign, question, passages)
+    judgement = None
+    if foreign_count < len(passages):
+        judgement = await _judge_in_own_language(question, passages, embed, earlier, names)
+        if judgement.verdict == "answered" or not foreign_count:
+            return judgement
+    glossed = await SEARCH.run(_glossed_material, question, passages, earlier)
+    vectors = await embed(glossed.texts()) if glossed.candidates else None
+    glossed_judgement = await SEARCH.run(_judge, glossed, vectors)
+    if judgement is None or _VERDICTS.index(glossed_judgement.verdict) > _VERDICTS.index(judgement.verdict):
+        return glossed_judgement
+    return judgement
+
+
+def _count_foreign(question: str, passages: Sequence[Passage]) -> int:
+    return sum(is_foreign(question, passage) for passage in passages)
+
+
+def is_foreign(question: str, passage: Passage) -> bool:
+    """Return whether ``question`` is in Chinese and ``passage`` in English, or the reverse."""
+    languages = language(question).partition("-")[0], _language(passage.text[:LANGUAGE_SAMPLE_CHARS])
+    return set(languages) == {"zh", "en"}
+
+
+def _glossed_material(question: str, passages: Sequence[Passage], earlier: str) -> Material:
+    texts = [passage.text for passage in passages]
+    glossed, glossed_earlier = gloss_question(question, texts), gloss_question(earlier, texts)
+    return Material(glossed, passages, glossed_earlier, original=question)
+
+
+async def _judge_in_own_language(
+    question: str,
+    passages: Sequence[Passage],
+    embed: Embedder,
+    earlier: str,
+    names: Sequence[Sequence[str]],
+) -> Judgement:
     material = await SEARCH.run(Material, question, passages, earlier)
     vectors = await embed(material.texts()) if material.candidates else None
     judgement = await SEARCH.run(_judge, material, vectors)
@@ -227,7 +270,7 @@ def _judge(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     evidence = _sum(known_weights, features) + lines.constant
     verdict = _verdict(material, features, evidence, lines)
     if scored_candidates and has_section(
-        material.question, material.passages[scored_candidates[0][0].passage]
+        material.original, material.passages[scored_candidates[0][0].passage]
     ):
         verdict = _of_section(verdict, features, evidence, cjk=material.cjk)
     return Judgement(verdict, scored_candidates, evidence=evidence, is_near=_is_near(material, features))
@@ -314,7 +357,7 @@ def is_across(question: str, passages: Sequence[Passage]) -> bool:
 
 def _language(text: str) -> str:
     """Return the main language of ``text``. A few characters of another script are treated as names."""
-    other_chars = "".join(char for char in text if not has_cjk(char))
+    other_chars = _CJK_CHARS.sub("", text)
     return language(text if len(text) - len(other_chars) > 0.1 * len(text) else other_chars).partition("-")[0]
 
 

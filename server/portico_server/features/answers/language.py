@@ -180,6 +180,13 @@ _AUTHORITY_FIRST: Mapping[str, str] = {
 }
 
 
+_QUOTED_AS_IS: Mapping[str, str] = {
+    "en": "The documents are in Chinese; this is quoted as it stands.",
+    "zh-Hans": "这些文档是英文的，以下按原文引用。",
+    "zh-Hant": "這些文件是英文的，以下按原文引用。",
+}
+
+
 _UNSUPPORTED: Mapping[str, str] = {
     "en": "No part of the answer was supported by these documents.",
     "zh-Hans": "答案中没有任何内容得到这些文档的支持。",
@@ -234,6 +241,13 @@ def nearest_passages(question: str) -> str:
     question.
     """
     return _NEAREST[language(question)]
+
+
+def quoted_as_is(question: str) -> str:
+    """Return a sentence that says that the quotations are in English if ``question`` is in Chinese, or in Chinese if it
+    is in English.
+    """
+    return _QUOTED_AS_IS[language(question)]
 
 
 def see_also(question: str) -> str:

@@ -97,7 +97,8 @@ def quote_candidate(passage: int, place: int, unit: QuotableUnit, text: str) -> 
 class Material:
     """A question and its ``passages`` in order. The first ``quoted_count`` passages provide the candidates.
 
-    ``earlier`` is the previous question if this question is a follow-up; its words count half.
+    ``earlier`` is the previous question if this question is a follow-up; its words count half. ``original`` is the
+    question as it was asked, if ``question`` has the words of another language.
     """
 
     def __init__(
@@ -106,8 +107,10 @@ class Material:
         passages: Sequence[Passage],
         earlier: str = "",
         quoted_count: int = MAX_QUOTED_PASSAGES,
+        original: str = "",
     ) -> None:
         self.question = question
+        self.original = original or question
         self.passages = passages
         self._quoted_passages = passages[:quoted_count]
         folded_question = fold(f"{question}\n{earlier}")
@@ -119,7 +122,7 @@ class Material:
         in_order = stems(self.question_words)
         self.question_terms = list(dict.fromkeys(in_order))
         self.characters = characters(folded_question)
-        self.kind = expects.kind(question)
+        self.kind = expects.kind(self.original)
         self.holds = expects.holds(self.kind, question)
         self.cjk = has_cjk(question)
         self._folded_question = fold(question)[:MAX_QUESTION_CHARACTERS]

@@ -16,8 +16,14 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.passage import origin
 from portico_server.features.answers import expects
 from portico_server.features.answers.differences import Difference
-from portico_server.features.answers.judge import Judgement, has_section
-from portico_server.features.answers.language import documents_differ, nearest_passages, no_sentence, see_also
+from portico_server.features.answers.judge import Judgement, has_section, is_foreign
+from portico_server.features.answers.language import (
+    documents_differ,
+    nearest_passages,
+    no_sentence,
+    quoted_as_is,
+    see_also,
+)
 from portico_server.features.answers.material import QuoteCandidate
 from portico_server.features.answers.relevance import excerpt
 from portico_server.features.answers.terms import fold, stems, words
@@ -69,7 +75,8 @@ def quote_answer(
     """Answer ``question`` with quotations: the one or two best candidates of ``judgement``, the candidates that answer
     the question together, or candidates that contradict each other.
 
-    If the judgement is doubtful or the sources contradict each other, the answer begins with a fixed sentence in the
+    If the judgement is doubtful, the sources contradict each other, or they are in another language than the
+    question, the answer begins with a fixed sentence in the
     question's language.
     """
     if differing is not None:
@@ -78,6 +85,8 @@ def quote_answer(
     else:
         intro = nearest_passages(question) if judgement.verdict == "doubtful" else ""
         quote_candidates = list(judgement.chain) or _choose(question, judgement.candidates, passages)
+    if quote_candidates and all(is_foreign(question, passages[item.passage]) for item in quote_candidates):
+        intro = "\n\n".join(filter(None, (quoted_as_is(question), intro)))
     first: dict[tuple[int, int | None], QuoteCandidate] = {}
     for candidate in quote_candidates:
         first.setdefault(_source(candidate, passages), candidate)

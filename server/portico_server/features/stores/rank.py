@@ -27,8 +27,8 @@ MAX_CANDIDATES = 100
 """Maximum number of candidates from each side, words and vectors, before fusion."""
 
 FUSION_WEIGHT_CJK = 0.0
-"""Default weight of vectors for a question in Chinese, Japanese or Korean with enough word hits. The model's label
-``fusion_weight_cjk`` overrides the default.
+"""Default weight of vectors for a question in Chinese, Japanese or Korean, or about Chinese texts, with enough word
+hits. The model's label ``fusion_weight_cjk`` overrides the default.
 """
 
 MIN_WORD_HITS = 3
@@ -159,7 +159,7 @@ class ChunkRanker:
         if request.ranker == "rrf":
             ranking, note = fuse_reciprocal([lexical, dense]), "reciprocal rank"
         else:
-            weight = self._dense_weight(request, lexical)
+            weight = self._dense_weight(request, lexical, index)
             ranking = fuse_weighted(_scaled_words(lexical), scale_scores(dense), weight)
             weight_origin = ", as measured" if self._is_measured(request) else ""
             note = f"weighted sum, {weight:g} for vectors{weight_origin}" if dense else "words alone"
@@ -179,9 +179,9 @@ class ChunkRanker:
         """
         if not index.has_vectors:
             return await self._search_words(request, index, among, trace), []
-        if request.ranker == "auto" and has_cjk(request.query):
+        if request.ranker == "auto" and _crosses_or_is_cjk(request.query, index):
             lexical = await self._search_words(request, index, among, trace)
-            if self._dense_weight(request, lexical) == 0:
+            if self._dense_weight(request, lexical, index) == 0:
                 return lexical, []
             return lexical, await self._search_vectors_if_available(request, index, context, among, trace)
         start_time = time.perf_counter()
@@ -193,11 +193,12 @@ class ChunkRanker:
         except PorticoError as error:
             trace.add("vector", start_time, note=f"left out: {error.message}")
             return await self._search_words(request, index, among, trace), []
-        trace.add("lexical", begun, sides.lexical, end_time=sides.between)
+        note = _gloss_note(request.query, index)
+        trace.add("lexical", begun, sides.lexical, note, end_time=sides.between)
         trace.add("vector", sides.between, sides.dense)
         return sides.lexical, sides.dense
 
-    def _dense_weight(self, request: Search, lexical: Ranking) -> float:
+    def _dense_weight(self, request: Search, lexical: Ranking, index: IndexHandle) -> float:
         """Return the weight of vectors: from the request, else as measured for the store, else from the labels of the
         model.
         """
@@ -205,7 +206,11 @@ class ChunkRanker:
             return request.vector_weight
         if self._weight is not None:
             return self._weight
-        if request.ranker == "auto" and has_cjk(request.query) and len(lexical) >= MIN_WORD_HITS:
+        if (
+            request.ranker == "auto"
+            and len(lexical) >= MIN_WORD_HITS
+            and _crosses_or_is_cjk(request.query, index)
+        ):
             return self._card_label("fusion_weight_cjk", FUSION_WEIGHT_CJK)
         return self._card_label("fusion_weight", FUSION_WEIGHT)
 
@@ -218,7 +223,7 @@ class ChunkRanker:
         start_time = time.perf_counter()
         files = among.files if among is not None else None
         ranking = await index.search_words(request.query, MAX_CANDIDATES, files)
-        trace.add("lexical", start_time, ranking)
+        trace.add("lexical", start_time, ranking, _gloss_note(request.query, index))
         return ranking
 
     async def _search_vectors(
@@ -278,6 +283,16 @@ class ChunkRanker:
         model = self._registry.get(self._model)
         value = model.card.labels.get(label) if model is not None else None
         return min(1.0, max(0.0, float(value))) if isinstance(value, int | float) else default
+
+
+def _crosses_or_is_cjk(question: str, index: IndexHandle) -> bool:
+    """Return whether the CJK weight of vectors applies: to CJK questions, and to questions about CJK texts."""
+    return has_cjk(question) or index.is_foreign(question)
+
+
+def _gloss_note(question: str, index: IndexHandle) -> str:
+    language = index.gloss_language(question)
+    return f"with {language} glosses" if language else ""
 
 
 def _scaled_words(ranking: Ranking) -> Ranking:

@@ -166,6 +166,16 @@ class IndexHandle:
                 await self._lexical.discard(index)
         raise self._still_building()
 
+    def gloss_language(self, text: str) -> str:
+        """Return the language of the glosses with which words are searched; see `LexicalIndex.gloss_language`."""
+        index = self._lexical.index
+        return "" if index is None else index.gloss_language(text)
+
+    def is_foreign(self, text: str) -> bool:
+        """Return whether all texts are in the other language than ``text``; see `LexicalIndex.is_foreign`."""
+        index = self._lexical.index
+        return index is not None and index.is_foreign(text)
+
     def postings(
         self, tokens: Sequence[tuple[str, str]], limit: int, files: Sequence[str] | None
     ) -> Sequence[frozenset[int] | None]:

@@ -6,16 +6,21 @@ All methods block, so call them in a worker thread. Only one thread writes at a 
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import tantivy
 from tantivy import Document, FieldType, Occur, Query
 
+from portico_server.core.glosses import GlossedWord, chinese_glosses, english_glosses
+from portico_server.core.words import HAN_RUN, has_cjk
 from portico_server.features.readers.analyse import ANALYSER_VERSION, Terms, analyse, analyse_question
 from portico_server.features.readers.pool import JoinedTerms, TermPrefetch
 from portico_server.features.stores.index.name_terms import ANY_FILE, name_clauses, name_terms
@@ -35,6 +40,23 @@ WRITER_HEAP_BYTES = 32_000_000
 
 TIE_FACTOR = 10
 """Factor by which more hits are examined if the last included chunk and the first excluded chunk have equal scores."""
+
+MIN_LANGUAGE_SHARE = 0.2
+"""Minimum share of chunks in a language at which questions in the other language are searched with its glosses."""
+
+MAX_SEARCHED_GLOSSES = 8
+"""Maximum number of glosses of a word that are searched: the first ones that the index contains."""
+
+MIXED_GLOSS_WEIGHT = 0.7
+"""Weight of a gloss relative to a word of the question, in an index with texts in both languages."""
+
+_COMMON_WORDS: Mapping[str, tuple[str, ...]] = {
+    "English": ("the", "of", "and", "to", "is"),
+    "Chinese": ("的", "是", "在", "和", "了"),
+}
+"""Words that almost every longer text in the language contains."""
+
+_LETTER = re.compile(r"[a-z]{2}", re.IGNORECASE)
 
 _FOOTER_MAGIC_NUMBER = 1337
 """The last four bytes of every tantivy file, after the length of its footer."""
@@ -63,6 +85,7 @@ class LexicalIndex:
                 self.mark = self._read_mark()
             else:
                 self._create()
+            self._languages = self._read_languages()
 
     def _create(self) -> None:
         if self._folder is None:
@@ -126,12 +149,14 @@ class LexicalIndex:
             writer.commit()
             self._index.reload()
             self.mark = mark
+            self._languages = self._read_languages()
 
     def clear(self) -> None:
         """Delete everything."""
         with _damage():
             self.close()
             self._create()
+            self._languages = self._read_languages()
 
     def rollback(self) -> None:
         """Discard additions and removals since the last `commit`."""
@@ -157,17 +182,56 @@ class LexicalIndex:
             return LogOffset(ANALYSER_VERSION, seq=-1)
         return LogOffset.from_json(str(searcher.doc(hits[0][1]).get_first("mark")), ANALYSER_VERSION)
 
+    def _read_languages(self) -> frozenset[str]:
+        """Return the languages, of English and Chinese, in which enough chunks are written."""
+        searcher = self._index.searcher()
+        common = {
+            language: Query.boolean_query(
+                [(Occur.Should, Query.term_query(self._schema, "words", word, "basic")) for word in words]
+            )
+            for language, words in _COMMON_WORDS.items()
+        }
+        min_count = max(1.0, MIN_LANGUAGE_SHARE * len(self))
+        languages: set[str] = set()
+        for language, foreign in (("English", "Chinese"), ("Chinese", "English")):
+            query = Query.boolean_query([(Occur.Must, common[language]), (Occur.MustNot, common[foreign])])
+            matches: Any = searcher.search(query, limit=1, count=True)  # the stubs lack ``count``
+            if matches.count >= min_count:
+                languages.add(language)
+        return frozenset(languages)
+
+    def gloss_language(self, text: str) -> str:
+        """Return the language whose glosses a search for ``text`` includes: ``English`` for a Chinese question if the
+        index has English texts, ``Chinese`` for an English question, ``""`` for none.
+        """
+        if HAN_RUN.search(text):
+            language = "English"
+        elif _LETTER.search(text) and not has_cjk(text):
+            language = "Chinese"
+        else:
+            language = ""
+        return language if language in self._languages else ""
+
+    def is_foreign(self, text: str) -> bool:
+        """Return whether the index has texts only in the other language than ``text``, of English and Chinese."""
+        return bool(self.gloss_language(text)) and len(self._languages) == 1
+
     def search(self, text: str, limit: int, files: Sequence[str] | None = None) -> list[tuple[int, float]]:
         """Return the best ``limit`` chunks for a question as (id, BM25 score), best first, equal scores by id.
 
-        ``files`` limits the search to chunks of these files. Raises `DamagedIndex` if the index cannot be read.
+        ``files`` limits the search to chunks of these files. For glosses, see `gloss_language`. Raises `DamagedIndex`
+        if the index cannot be read.
         """
         terms = analyse_question(text)
         if not terms.words and not terms.grams:
             return []
+        language = self.gloss_language(text)
+        glossed_words = (
+            (english_glosses if language == "English" else chinese_glosses)(text) if language else []
+        )
         with _damage():
             searcher = self._index.searcher()
-            query = self._query(searcher, terms, files)
+            query = self._query(searcher, terms, glossed_words, files)
             hits = searcher.search(query, limit=limit + 1, count=False).hits
             if len(hits) > limit and hits[limit][0] == hits[limit - 1][0]:
                 # The order of hits with equal scores depends on how the index has grown, so more hits are
@@ -203,19 +267,50 @@ class LexicalIndex:
         chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
         return frozenset(int(chunk) for chunk in chunks if chunk is not None)
 
-    def _query(self, searcher: tantivy.Searcher, terms: Terms, files: Sequence[str] | None) -> Query:
+    def _query(
+        self,
+        searcher: tantivy.Searcher,
+        terms: Terms,
+        glossed_words: Sequence[GlossedWord],
+        files: Sequence[str] | None,
+    ) -> Query:
+        parts = [
+            *self._clauses(terms),
+            *name_clauses(searcher, self._schema, terms, GRAM_WEIGHT),
+            *((Occur.Should, self._gloss_query(searcher, word)) for word in glossed_words if word.glosses),
+        ]
+        return self._among(Query.boolean_query(parts), files)
+
+    def _clauses(self, terms: Terms) -> list[tuple[Occur, Query]]:
         fields = (
             ("words", terms.words, 1.0),
             ("grams", terms.grams, GRAM_WEIGHT),
             ("heads", terms.words, HEADING_WEIGHT),
         )
-        parts = [
+        return [
             (Occur.Should, Query.boost_query(Query.term_query(self._schema, field, term, "freq"), weight))
             for field, field_terms, weight in fields
             for term in field_terms
         ]
-        parts += name_clauses(searcher, self._schema, terms, GRAM_WEIGHT)
-        return self._among(Query.boolean_query(parts), files)
+
+    def _gloss_query(self, searcher: tantivy.Searcher, word: GlossedWord) -> Query:
+        """Return a query for the glosses of a word, of which the best match counts. The score of a gloss of several
+        words grows with the square root of their number, so that long glosses do not outweigh short ones.
+        """
+        queries: list[Query] = []
+        for gloss in word.glosses:
+            terms = analyse_question(gloss)
+            if any(searcher.doc_freq("words", term) for term in terms.words):
+                query = Query.boolean_query(self._clauses(terms))
+                queries.append(Query.boost_query(query, 1 / math.sqrt(len(terms.words))))
+            if len(queries) == MAX_SEARCHED_GLOSSES:
+                break
+        weight = 1.0 if len(self._languages) == 1 else MIXED_GLOSS_WEIGHT
+        return (
+            Query.boost_query(Query.disjunction_max_query(queries), weight)
+            if queries
+            else Query.empty_query()
+        )
 
     def _among(self, query: Query, files: Sequence[str] | None) -> Query:
         """Return ``query``, limited to chunks of ``files`` if given."""
