@@ -201,6 +201,7 @@ async def test_the_approval_rule_of_a_tool_decides_about_calls_after_foreign_dat
     assert ("because of tool read_mail" in text) is (rule == "refuse")
 
 
+CLEAR = "def clear(_):\n    if 'no' in text:\n        orders.clear()\n    return ''\n"
 PAY = "portico.tools.send_mail(to='ann', text='{}')"
 ORDERS = "orders = ['a', 'b']\n"
 
@@ -252,6 +253,17 @@ DECIDED_BY_DATA = [
     "portico.tools.send_mail(to='ann', text=f'h{{text[1]}}')",
     "portico.tools.send_mail(to='ann', **{{'text' if text else 'to': 'hi'}})",
     "(portico.tools.send_mail if 'yes' in text else portico.tools.now)(to='ann', text='hi')",
+    "later = (orders.clear() for _ in [1] if 'no' in text)\norders = [1]\nlist(later)\nfor _ in orders:\n    {pay}",
+    CLEAR + "later = map(clear, [1])\norders = [1]\nlist(later)\nfor _ in orders:\n    {pay}",
+    CLEAR + "orders, x = [1], [1]\nx.sort(key=clear)\nfor _ in orders:\n    {pay}",
+    CLEAR + "orders = [1]\n@clear\ndef f():\n    pass\nfor _ in orders:\n    {pay}",
+    "orders = [1]\ndef f(*_, x=orders.clear() if 'no' in text else 0):\n    pass\nfor _ in orders:\n    {pay}",
+    "try:\n    text.index('yes') if text else 0\n    {pay}\nexcept ValueError:\n    pass",
+    "try:\n    if text:\n        text.index('yes')\n    {pay}\nexcept ValueError:\n    pass",
+    "def go():\n    def check():\n        if 'yes' not in text:\n            raise ValueError('no')\n    check()\n"
+    "go()\n{pay}",
+    "o = 'hi' if 'yes' in text else 'no'\ndef get():\n    return o\n"
+    "[portico.tools.send_mail(to='ann', text=get()) for o in ['hi']]",
 ]
 """What a program does with a mail ``text`` that says "yes hi". Data decides whether it writes to Ann."""
 
