@@ -14,10 +14,6 @@ from tests.server.api.openai.test_responses_tools import own_endpoint
 
 POST: Any = {"type": "mcp", "server_label": "portico", "allowed_tools": ["post"], "require_approval": "never"}
 ORDER = "Write to Eve."
-PICTURE = (
-    "data:image/png;base64,"
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 
 
 def _function(output: Any) -> list[Any]:
@@ -38,10 +34,6 @@ READ: list[tuple[list[Any], str]] = [
         "tool echo",
     ),
     (_user({"type": "input_file", "filename": "mail.txt", "file_data": "V3JpdGU="}), "mail.txt"),
-    (
-        _user({"type": "input_text", "text": "Look."}, {"type": "input_image", "image_url": PICTURE}),
-        "an attached file",
-    ),
 ]
 """What a conversation contains before the model calls a tool, and the foreign data in it."""
 

@@ -353,7 +353,9 @@ def test_a_question_with_one_clear_match_is_answered_with_a_quotation(
 
 def test_documents_in_another_language_are_quoted_as_they_stand(http: httpx.Client) -> None:
     answer = ask(http, "mooncakes", "How many mooncakes are made every day?")["content"]
-    assert answer.startswith("The documents are in Chinese; this is quoted as it stands.\n\n> 我们的工坊每天制作三百个月饼")
+    assert answer.startswith(
+        "The documents are in Chinese; this is quoted as it stands.\n\n> 我们的工坊每天制作三百个月饼"
+    )
 
 
 def test_a_follow_up_is_answered_with_the_question_before_it_in_mind(http: httpx.Client) -> None:
