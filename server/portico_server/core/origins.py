@@ -20,6 +20,9 @@ MAX_ORIGINS: Final = 8
 MAX_ORIGIN_CHARS: Final = 120
 """Maximum length of an origin's name, in characters."""
 
+MAX_RECEIPT_CHARS: Final = 64
+"""Maximum length, in characters, of a result that is a receipt."""
+
 ORIGINS: ContextVar[Origins] = ContextVar("origins", default=())
 """The origins of the data on which the current call may depend, because a model that has read them chose the call."""
 
@@ -44,6 +47,13 @@ def origins_of_passages(passages: Sequence[Passage]) -> Origins:
         f"{passage.filename}, {label}" if (label := passage.place.label()) else passage.filename
         for passage in passages
     )
+
+
+def is_receipt(text: str, read_only: bool) -> bool:
+    """Return whether the result of a tool is a receipt: an acting tool says little more than that it acted. Such a
+    result is too short for an instruction that names what to do and for whom.
+    """
+    return not read_only and len(text) <= MAX_RECEIPT_CHARS
 
 
 def origin_of_tool(name: str, url: object = None) -> str:

@@ -13,7 +13,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
-from portico_server.core.origins import Origins, join_origins, origin_of_tool
+from portico_server.core.origins import Origins, is_receipt, join_origins, origin_of_tool
 from portico_server.core.request import Result, ToolResult
 from portico_server.core.servable import Card
 from portico_server.features.mcp.incoming import caller_of, connection_of
@@ -21,10 +21,6 @@ from portico_server.features.mcp.sessions import IDLE_TIMEOUT_S
 
 MAX_KEYS: Final = 10_000
 """Maximum number of keys whose requests without a session have origins. The least recently used key is dropped."""
-
-
-MAX_RECEIPT_CHARS: Final = 64
-"""Maximum length of a receipt: the result of an acting tool that says little more than that it acted."""
 
 
 class SessionOrigins:
@@ -67,14 +63,10 @@ def _has_session(context: ServerRequestContext[Any]) -> bool:
     return MCP_SESSION_ID_HEADER in headers and version in ("", *HANDSHAKE_PROTOCOL_VERSIONS)
 
 
-def is_receipt(card: Card, result: Result) -> bool:
-    """Return whether a result is a receipt. It is too short for an instruction that names what to do and for whom."""
-    return (
-        isinstance(result, ToolResult)
-        and card.labels.get("read_only") is not True
-        and len(result.text) <= MAX_RECEIPT_CHARS
-        and not result.artifacts
-    )
+def is_receipt_of(card: Card, result: Result) -> bool:
+    """Return whether a result is a receipt; see `is_receipt`."""
+    read_only = card.labels.get("read_only") is True
+    return isinstance(result, ToolResult) and is_receipt(result.text, read_only) and not result.artifacts
 
 
 def origins_of_call(card: Card, arguments: Mapping[str, Any]) -> Origins:

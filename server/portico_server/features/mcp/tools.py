@@ -33,7 +33,7 @@ from portico_server.features.mcp.incoming import caller_of, page
 from portico_server.features.mcp.library import Library
 from portico_server.features.mcp.result import failure, result_of
 from portico_server.features.mcp.sampling import client_model_features
-from portico_server.features.mcp.session_origins import SessionOrigins, is_receipt, origins_of_call
+from portico_server.features.mcp.session_origins import SessionOrigins, is_receipt_of, origins_of_call
 from portico_server.features.mcp.tasks import TaskCalls
 from portico_server.features.mcp.tool_names import is_plain, tool_names
 from portico_server.features.mcp.views import ViewTools
@@ -369,7 +369,7 @@ class ToolCalls:
                     answer = await self._tasks.begin(context, run, outcome)
                 is_kept = True
                 return answer
-            if card is not None and is_receipt(card, outcome):
+            if card is not None and is_receipt_of(card, outcome):
                 origins = ()
             return await result_of(outcome, run.id, caller, self._library)
         except PorticoError as error:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.names import callable_name
-from portico_server.core.origins import ORIGINS, Origins, join_origins, origin_of_tool
+from portico_server.core.origins import ORIGINS, Origins, is_receipt, join_origins, origin_of_tool
 from portico_server.core.request import CalledTool, ToolCall, ToolResult
 from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card
@@ -194,7 +194,11 @@ def origins_of(bench: ToolContext) -> Origins:
         match item["type"]:
             case "mcp_call" if item.get("status") != "in_progress":
                 offer = bench.tools.get((item["server_label"], item["name"]))
-                if offer is None or offer.tool is None or not offer.tool.is_computed:
+                tool = None if offer is None else offer.tool
+                is_own = tool is not None and (
+                    tool.is_computed or is_receipt(item.get("output") or "", tool.read_only)
+                )
+                if not is_own:
                     names.append(origin_of_tool(item["name"]))
             case "message":
                 files = [part for part in item["content"] if part["type"] in _ATTACHMENTS]

@@ -271,6 +271,7 @@ def test_tools_of_the_daemon_are_called_in_a_session(as_key: Callable[[str], Ope
         ]
         call, message = events[-1].response.output
         assert "bread" in call.output and message.content[0].text == "It was said again."
+    with talk(as_key("boss"), "clever") as session:
         session.say("collapse now")
         call = session.respond(tools=tools)[-1].response.output[0]
         assert call.error.type == "tool_execution_error" and call.error.message
