@@ -54,8 +54,8 @@ Three in four such questions without an answer score below the minimum, and one 
 """
 
 MIN_GLOSSED_SCORE, MIN_GLOSSED_CJK_SCORE = -2.0, -2.7
-"""Minimum scores at which passages in another language may answer the glosses of a question: for English passages and
-for Chinese ones. Questions below the minimum count as unanswered.
+"""Minimum scores at which passages that are all in another language may answer the glosses of a question: for English
+passages and for Chinese ones. Questions below the minimum count as unanswered.
 
 Of 110 XQuAD questions in each direction, 15 and 22 % score below it although their article is there, and 81 and 83 %
 if it is missing.
@@ -165,7 +165,11 @@ async def judge(
     vectors = await embed(glossed.texts()) if glossed.candidates else None
     glossed_judgement = await SEARCH.run(_judge, glossed, vectors)
     min_score = MIN_GLOSSED_CJK_SCORE if glossed.cjk else MIN_GLOSSED_SCORE
-    if glossed_judgement.verdict == "absent" and glossed_judgement.evidence >= min_score:
+    if (
+        judgement is None
+        and glossed_judgement.verdict == "absent"
+        and glossed_judgement.evidence >= min_score
+    ):
         glossed_judgement = replace(glossed_judgement, verdict="doubtful")
     if judgement is None or _VERDICTS.index(glossed_judgement.verdict) > _VERDICTS.index(judgement.verdict):
         return glossed_judgement
