@@ -121,6 +121,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, web: str) -> Iterator[Daemon
     env = {
         "PORTICO_ENVIRONMENTS": str(ENVIRONMENTS),
         "PORTICO_OFFLINE": "true",
+        "PORTICO_TOOL_APPROVAL": "never",
         "PORTICO_TOOL_HOSTS": web.removeprefix("http://"),
         "PORTICO_WEB_SEARCH": "searxng",
         "PORTICO_WEB_SEARCH_URL": f"{web}/search",

@@ -132,7 +132,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[Dae
     home = tmp_path_factory.mktemp("home")
     configuration = home / "test.yaml"
     configuration.write_text(CONFIGURATION, encoding="utf-8")
-    with daemons.running(home / "data", "--file", str(configuration), "--docs", str(docs)) as running:
+    options = ("--file", str(configuration), "--docs", str(docs))
+    with daemons.running(home / "data", *options, env={"PORTICO_TOOL_APPROVAL": "never"}) as running:
         running.settle()
         yield running
 

@@ -25,7 +25,7 @@ async def test_a_server_from_npm_is_hosted_and_can_sample(tmp_path: Path) -> Non
     configuration = tmp_path / "portico.yaml"
     configuration.write_text(
         'models:\n  - {name: echo, source: "fake://"}\n'
-        f'mcp:\n  - {{name: all, command: [npx, -y, "{EVERYTHING}"], sampling: {{model: echo}}}}\n',
+        f'mcp:\n  - {{name: all, command: [npx, -y, "{EVERYTHING}"], approval: never, sampling: {{model: echo}}}}\n',
         encoding="utf-8",
     )
     with daemons.running(tmp_path / "home", "--file", str(configuration)) as daemon:
