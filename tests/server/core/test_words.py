@@ -12,6 +12,7 @@ from portico_server.core.words import decode_text, whole_number
 NAMES_ALONE = {
     *("core/words.py", "api/openai/form.py", "models/openai_wire.py", "http/fetch/client.py"),
     *("features/stores/links/rules.py", "features/guards/checks.py"),
+    *("features/agents/entailment.py", "features/stores/contradictions.py", "core/glosses.py"),
     *(
         "features/answers/statements.py",
         "features/answers/claims.py",

@@ -298,13 +298,13 @@ async def test_answers_and_facts_that_come_from_data_name_their_origins(desk: De
     def line(request: Chat) -> Any:
         if "worth knowing" in str(request.messages[0]["content"]):
             return json.dumps(
-                {"value": [{"fact": "The user wants mail.", "quote": "wants mail", "replaces": None}]}
+                {"value": [{"fact": "The user wants mail.", "quote": "I want mail", "replaces": None}]}
             )
         return Obedient([["search_docs", {"query": "mail"}]])(request)
 
     desk.agents.model(line)
     memory = {"policy": "all", "long_term": {"store": "facts"}}
-    reply = await desk.tell("Who wants mail?", stores=["docs"], memory=memory)
+    reply = await desk.tell("I want mail.", stores=["docs"], memory=memory)
     label = "handbook.pdf, line 3 · Ports"
     assert (reply.extra_info or {})["origins"] == [label]
     ((_store, _facts, attributes),) = desk.agents.facts.added
