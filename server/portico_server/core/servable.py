@@ -52,6 +52,15 @@ class Card:
     """True for a model whose capabilities follow from its name, because neither its files nor its owner say more."""
 
     @property
+    def is_composed(self) -> bool:
+        """Return whether a result can consist of what the caller wrote, like the answer of a model or the
+        output of code.
+        """
+        if self.kind == "tool":
+            return self.labels.get("computed") is True or self.labels.get("composed") is True
+        return self.kind != "store"
+
+    @property
     def key(self) -> str:
         """The key in the registry: the bare name of a model or an app, ``store/NAME``, ``memory/NAME`` or
         ``tool/NAME``.

@@ -76,11 +76,13 @@ async def act(
 
 async def _call_origins(turn: AgentTurn, calls: Sequence[CalledTool], propose: Propose) -> list[Origins]:
     """Return, for each call, the origins of the foreign data on which it may depend."""
+    memory = await turn.session.memory(turn.path)
+    turn.tools.see(memory)
     if not turn.origins or not turn.tools.is_guarded(calls):
         return [turn.origins] * len(calls)
     remaining_calls = Counter(map(_identity, await _rehearse(turn, propose)))
     # The model without data does not know of the calls that depended on data, so it can propose one of them again.
-    remaining_calls.subtract(_earlier_calls(await turn.session.memory(turn.path)))
+    remaining_calls.subtract(_earlier_calls(memory))
     origins: list[Origins] = []
     for call in calls:
         key = _identity(call)

@@ -8,10 +8,11 @@ call that the model makes in both conversations does not depend on the data.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
+from portico_server.core.addresses import SEEN_ADDRESSES, SeenTexts
 from portico_server.core.origins import Origins, join_origins
 from portico_server.core.request import ChatReply
 from portico_server.features.agents.message import TOOL_CALL, TOOL_RESULT, AgentMessage
@@ -84,6 +85,27 @@ def withhold(messages: Iterable[AgentMessage]) -> list[AgentMessage]:
         else:
             out.append(message)
     return out
+
+
+def seen_addresses(messages: Iterable[AgentMessage], reading_tools: Container[str]) -> SeenTexts:
+    """Return the addresses in what the user wrote, and in the results of ``reading_tools``, which the model cannot
+    compose; also those that the caller of the agent has seen.
+    """
+    return SeenTexts(_read_and_written(messages, reading_tools), SEEN_ADDRESSES.get())
+
+
+def _read_and_written(
+    messages: Iterable[AgentMessage], reading_tools: Container[str]
+) -> Iterator[tuple[str, bool]]:
+    for message in messages:
+        about = message.extra_info or {}
+        if message.type == TOOL_RESULT:
+            yield message.text, about.get("tool") in reading_tools
+        else:
+            is_users = message.sender == "user" and message.type is None and not _origin_names(message)
+            yield message.text, is_users
+        for call in about.get("tool_calls", ()):
+            yield call["function"]["arguments"], False
 
 
 def _origin_names(message: AgentMessage) -> Sequence[str]:

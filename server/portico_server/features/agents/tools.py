@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, Final
 
 import orjson
 
 from portico.wire import HandedOff, StepFinished, StepStarted, ToolCalled, ToolReturned
+from portico_server.core.addresses import SEEN_ADDRESSES, requested_addresses
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
@@ -38,7 +39,7 @@ from portico_server.core.tool_search import (
     ToolSearch,
     finding,
 )
-from portico_server.features.agents.foreign_data import origins_of, with_origins
+from portico_server.features.agents.foreign_data import origins_of, seen_addresses, with_origins
 from portico_server.features.agents.functions import ask_client, require_served
 from portico_server.features.agents.hooks import ACTION, hooked
 from portico_server.features.agents.message import HANDED_BACK, TOOL_RESULT, AgentMessage
@@ -116,7 +117,8 @@ Use = Callable[[Mapping[str, Any], str], Awaitable[AgentToolResult]]
 class AgentTool:
     """A tool that the model may call by its ``name``. A tool that calls another agent is not reported as a step,
     because that agent's turn reports itself. ``guarded``: of the tool's calls, only
-    those that may depend on foreign data ask or are refused.
+    those that may depend on foreign data ask or are refused; ``only_reads``: of these, only those with a new address.
+    ``composed``: its results can consist of what the model wrote.
     """
 
     name: str
@@ -127,6 +129,8 @@ class AgentTool:
     handoff: bool = False
     kind: str = "tool"
     guarded: bool = False
+    only_reads: bool = False
+    composed: bool = False
 
     @property
     def function(self) -> dict[str, Any]:
@@ -152,8 +156,9 @@ class AgentTools:
     ``near``: the client that began the turn executes the agent's client functions; otherwise any worker that serves
     them does. ``skills``: name and description of each skill; ``count``: number of calls so far; ``others``: the
     agents, by name, to which this agent can hand the conversation over; ``above``: the agents that handed the
-    conversation over, nearest last, to which it can be handed back; ``hidden``: tools that the model does not see
-    until its search returns them. The model may call hidden tools, because an earlier turn may have found them.
+    conversation over, nearest last, to which it can be handed back; ``seen_addresses``: see `see`; ``hidden``: tools
+    that the model does not see until its search returns them. The model may call hidden tools, because an earlier turn
+    may have found them.
     """
 
     spec: AgentSpec
@@ -173,6 +178,7 @@ class AgentTools:
     others: dict[str, SubAgent] = field(default_factory=dict)
     skills: tuple[str, ...] = ()
     count: int = 0
+    seen_addresses: Container[str] = ()
 
     async def grasp(self, ask: Ask) -> None:
         """Resolve all names in the agent's specification. Raise `NotFound` or `Forbidden` if the caller cannot use a
@@ -197,6 +203,8 @@ class AgentTools:
                     self._tool(use.tool, is_computed=card.labels.get("computed") is True),
                     guarded=card.labels.get("on_data") in ("ask", "refuse")
                     and card.labels.get("needs_approval") is not True,
+                    only_reads=card.labels.get("read_only") is True,
+                    composed=card.is_composed,
                 )
             )
         if self.spec.finds_tools:
@@ -235,6 +243,7 @@ class AgentTools:
                     self._agent(sub, ask),
                     agent=True,
                     handoff=sub.handoff,
+                    composed=True,
                 )
             )
         for number, name in enumerate(self.above, 1):
@@ -276,7 +285,7 @@ class AgentTools:
             return AgentToolResult(f"The conversation is with {name}.", handed=agent_message)
 
         about = f"Hand the conversation back to {name}, when what is asked is no longer your affair."
-        return AgentTool(handoff_name(name), about, _MESSAGE, use, agent=True, handoff=True)
+        return AgentTool(handoff_name(name), about, _MESSAGE, use, agent=True, handoff=True, composed=True)
 
     def _add(self, tool: AgentTool) -> None:
         self.by_name[tool.name] = tool
@@ -314,7 +323,23 @@ class AgentTools:
 
     def is_guarded(self, calls: Sequence[CalledTool]) -> bool:
         """Return whether foreign data decides whether one of the calls asks or is refused."""
-        return any(call.name in self.by_name and self.by_name[call.name].guarded for call in calls)
+        return any(call.name in self.by_name and self._is_guarded(call) for call in calls)
+
+    def _is_guarded(self, call: CalledTool) -> bool:
+        tool = self.by_name[call.name]
+        if not (tool.guarded and tool.only_reads):
+            return tool.guarded
+        try:
+            addresses = requested_addresses(arguments_of(call.arguments))
+        except InvalidRequest:  # the call will be refused
+            return False
+        return any(address not in self.seen_addresses for address in addresses)
+
+    def see(self, memory: Iterable[AgentMessage]) -> None:
+        """Note the addresses in a memory which the model did not have to invent."""
+        self.seen_addresses = seen_addresses(
+            memory, {name for name, tool in self.by_name.items() if not tool.composed}
+        )
 
     async def use_all(
         self, calls: Sequence[CalledTool], origins: Sequence[Origins]
@@ -336,6 +361,7 @@ class AgentTools:
             async with slots:
                 with (
                     ScopedValue(ORIGINS, origins[number]),
+                    ScopedValue(SEEN_ADDRESSES, self.seen_addresses),
                     ScopedValue(INPUT_ORIGINS, ()),
                     ScopedValue(MODEL_WROTE_INPUT, True),
                 ):

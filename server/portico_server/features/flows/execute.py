@@ -17,6 +17,7 @@ import orjson
 
 from portico.wire import AnswerClaim, Passage, StepFinished, StepStarted, Usage
 from portico_server.core import trace
+from portico_server.core.addresses import SEEN_ADDRESSES
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.interfaces import require_code
@@ -24,6 +25,7 @@ from portico_server.core.origins import INPUT_ORIGINS, ORIGINS, Origins, join_or
 from portico_server.core.scoped_value import ScopedValue
 from portico_server.db.steps import StepRow, step_usage
 from portico_server.features.flows import record
+from portico_server.features.flows.addresses import FlowAddresses
 from portico_server.features.flows.budget import ValueBudget
 from portico_server.features.flows.combine import COMBINATORS
 from portico_server.features.flows.expression import CodeExpression, Expression, arguments, named_arguments
@@ -43,7 +45,7 @@ from portico_server.features.flows.jump import JumpToStep
 from portico_server.features.flows.leaf import LEAVES
 from portico_server.features.flows.note import NO_USAGE, StepNote
 from portico_server.features.flows.scope import SKIPPED, Scope
-from portico_server.features.flows.spec import EFFECTS, FlowSpec, FlowStep
+from portico_server.features.flows.spec import EFFECTS, FlowSpec, FlowStep, HttpStep, RetrieveStep, ToolStep
 from portico_server.features.flows.step_errors import as_value, at_step, retryable
 from portico_server.runs.enclosing_step import EnclosingStep, enclosed
 from portico_server.runs.journal import Journal, effect_key, specified
@@ -98,6 +100,7 @@ class Execution:
         self._clock = Deadline()
         self._step_data: Mapping[str, StepData] | None = None
         self._earlier_answers: Origins = ()
+        self.addresses = FlowAddresses(flow, SEEN_ADDRESSES.get())
         self.budget = budget or world.budget.fresh("" if context.caller.admin else context.caller.id)
         journal.redaction.add(flow.redact)
 
@@ -128,6 +131,8 @@ class Execution:
             )  # so that the redaction recognises these values from now on
         await self.budget.compute(self.budget.require, value, "The input")
         self._earlier_answers = (EARLIER_ANSWER,) if has_answers(value, history) else ()
+        if not (self._earlier_answers or ORIGINS.get() or INPUT_ORIGINS.get()):
+            self.addresses.read(value)
         scope = Scope(None, value, input=value, history=list(history), budget=self.budget)
         try:
             if flow.timeout is None:
@@ -190,9 +195,20 @@ class Execution:
         else:
             note.milliseconds = (time.perf_counter() - clock) * 1e3
             await self.record_end(step, scope, note, started_at, settle=effect)
+        self._read_addresses(step, value)
         if step.save and value is not SKIPPED:
             scope.state[step.save] = value
         return value
+
+    def _read_addresses(self, step: FlowStep, value: Any) -> None:
+        """Note the addresses in the output of a step that reads."""
+        match step.op:
+            case RetrieveStep() | HttpStep():
+                self.addresses.read(value)
+            case ToolStep(name=name):
+                servable = self.world.registry.get(f"tool/{name}", self.context.caller)
+                if servable is not None and not servable.card.is_composed:
+                    self.addresses.read(value)
 
     def _again(self, step: FlowStep, scope: Scope, step_row: StepRow) -> Any:
         """Return the result that a step had in an earlier attempt of this run."""
@@ -202,6 +218,7 @@ class Execution:
         value = orjson.loads(step_row.output or b"null")
         if step_row.status == "failed" and step.on_error is not None and step.on_error.goto:
             raise JumpToStep(step.on_error.goto, value)
+        self._read_addresses(step, value)
         if step.save:
             scope.state[step.save] = value
         return value

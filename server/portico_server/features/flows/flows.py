@@ -169,6 +169,8 @@ class Flows:
             servable = self._registry.get(f"tool/{name}", caller) if origins else None
             if servable is None or servable.card.labels.get("on_data") == "allow":
                 continue
+            if servable.card.labels.get("read_only") is True:
+                continue  # only a call with an address that the flow has not read asks
             outcome = "is refused" if servable.card.labels.get("on_data") == "refuse" else "asks a person"
             rule = (
                 "tool_approval: never"

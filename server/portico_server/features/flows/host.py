@@ -26,6 +26,7 @@ from portico_server.core.servable import Card, Kind
 from portico_server.db import steps
 from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
+from portico_server.features.flows.addresses import FlowAddresses
 from portico_server.features.flows.budget import ValueBudget
 from portico_server.features.flows.expression import CodeExpression, Expression, ReferenceExpression, walk
 from portico_server.features.flows.scope import SKIPPED, Scope
@@ -316,6 +317,7 @@ class StepHost(Protocol):
     turn: int
     answered: frozenset[str] | None
     budget: ValueBudget
+    addresses: FlowAddresses
 
     async def origins(self, step: FlowStep) -> tuple[Origins, Origins]:
         """Return the origins of the foreign data on which a step may depend, and of the part that decides whether it

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from portico.wire import Cited, Claimed, Delta, Event, Passage, Usage
+from portico_server.core.addresses import SEEN_ADDRESSES, requested_addresses
 from portico_server.core.context import Listener
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.origins import INPUT_ORIGINS, ORIGINS
@@ -102,14 +103,22 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, no
 async def call_app(host: StepHost, step: spec.FlowStep) -> AsyncIterator[None]:
     """Return a context in which an app knows the origins of the foreign data on which the step may depend."""
     origins, control = await host.origins(step)
-    with ScopedValue(INPUT_ORIGINS, origins), ScopedValue(ORIGINS, control):
+    with (
+        ScopedValue(INPUT_ORIGINS, origins),
+        ScopedValue(ORIGINS, control),
+        ScopedValue(SEEN_ADDRESSES, host.addresses),
+    ):
         yield
 
 
 async def _call_tool(host: StepHost, step: spec.FlowStep, name: str, call: ToolCall) -> Result:
     """Call a tool, whose rule decides about the foreign data on which the step may depend."""
     origins, _control = await host.origins(step)
-    with ScopedValue(ORIGINS, origins), ScopedValue(INPUT_ORIGINS, ()):
+    with (
+        ScopedValue(ORIGINS, origins),
+        ScopedValue(INPUT_ORIGINS, ()),
+        ScopedValue(SEEN_ADDRESSES, host.addresses),
+    ):
         return await host.context.call(f"tool/{name}", call)
 
 
@@ -357,7 +366,7 @@ async def _http(
         given_arguments["body" if isinstance(body, str) else "json"] = body
     note.input = {"url": given_arguments["url"], "method": op.method}
     call = ToolCall(given_arguments, key=host.key(note.path))
-    if op.method in SAFE_METHODS:
+    if op.method in SAFE_METHODS and host.addresses.names_host(given_arguments["url"]):
         result = await host.context.call("tool/http_request", call)
     else:
         result = await _call_tool(host, step, "http_request", call)
@@ -484,7 +493,11 @@ async def _call_served(
             card.input_schema, given_arguments, f"The input of the function '{op.function}'"
         )
     on_data = card.labels.get("on_data", "allow")
-    origins = () if on_data == "allow" else (await host.origins(step))[0]
+    is_checked = on_data != "allow" and (
+        card.labels.get("read_only") is not True
+        or any(address not in host.addresses for address in requested_addresses(given_arguments))
+    )
+    origins = (await host.origins(step))[0] if is_checked else ()
     if origins and on_data == "refuse":
         raise InvalidRequest(
             f"The function '{op.function}' was not called because of {'; '.join(origins)}. The operator refuses "

@@ -43,8 +43,9 @@ def _tool(library: Library, name: str, card: Card) -> ServerTool:
     use = partial(_use, library, name, card)
     refuses_data = card.labels.get("on_data") == "refuse"
     is_computed = card.labels.get("computed") is True
+    about = tool.description or ""
     return ServerTool(
-        name, name, tool.description or "", tool.input_schema, read_only, use, refuses_data, is_computed
+        name, name, about, tool.input_schema, read_only, use, refuses_data, is_computed, card.is_composed
     )
 
 

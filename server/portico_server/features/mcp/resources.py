@@ -143,10 +143,10 @@ class ResourceOffers:
                 file, data = await self._library.read(caller_of(context), store, name)
         except PorticoError as error:
             raise _to_mcp_error(error, params.uri) from error
+        text = _as_text(file, data)
         if skill is None:
             origin = f"store {file.store}, {file.filename}" if file.store else file.filename
-            self._session_origins.add(context, [origin])
-        text = _as_text(file, data)
+            self._session_origins.add(context, [origin], text or "")
         contents = (
             types.TextResourceContents(uri=params.uri, mime_type=file.media_type, text=text)
             if text is not None

@@ -1,10 +1,14 @@
-"""The origins of foreign data that MCP clients have read. Later calls of acting tools follow their rules for it."""
+"""The origins of foreign data that MCP clients have read, and the addresses in it. Later calls of tools follow their
+rules for it.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from dataclasses import field
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -13,8 +17,10 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
+from portico_server.core.addresses import SeenAddresses
+from portico_server.core.dataclass import dataclass
 from portico_server.core.origins import Origins, is_receipt, join_origins, origin_of_tool
-from portico_server.core.request import Result, ToolResult
+from portico_server.core.request import Result, SearchResult, ToolResult
 from portico_server.core.servable import Card
 from portico_server.features.mcp.incoming import caller_of, connection_of
 from portico_server.features.mcp.sessions import IDLE_TIMEOUT_S
@@ -23,33 +29,45 @@ MAX_KEYS: Final = 10_000
 """Maximum number of keys whose requests without a session have origins. The least recently used key is dropped."""
 
 
+@dataclass(slots=True)
+class ReadData:
+    """What a client has read: the origins of the data, and the addresses in the data."""
+
+    origins: Origins = ()
+    addresses: SeenAddresses = field(default_factory=SeenAddresses)
+
+
 class SessionOrigins:
-    """The origins per session. Requests without a session share those of their key, for as long as a session would
-    last without use.
+    """What each session has read. Requests without a session share what their key has read, for as long as a session
+    would last without use.
     """
 
     def __init__(self) -> None:
-        self._sessions: WeakKeyDictionary[Connection, Origins] = WeakKeyDictionary()
-        self._keys: OrderedDict[str, tuple[float, Origins]] = OrderedDict()
+        self._sessions: WeakKeyDictionary[Connection, ReadData] = WeakKeyDictionary()
+        self._keys: OrderedDict[str, tuple[float, ReadData]] = OrderedDict()
 
-    def of(self, context: ServerRequestContext[Any]) -> Origins:
-        """Return the origins of what the client of a request has read."""
+    def of(self, context: ServerRequestContext[Any]) -> ReadData:
+        """Return what the client of a request has read, to which its next reads are added."""
         if _has_session(context):
-            return self._sessions.get(connection_of(context), ())
+            return self._sessions.setdefault(connection_of(context), ReadData())
         key = caller_of(context).id
-        expires_at, origins = self._keys.get(key, (0.0, ()))
-        return origins if expires_at > time.monotonic() else ()
+        expires_at, read_data = self._keys.get(key, (0.0, ReadData()))
+        if expires_at <= time.monotonic():
+            expires_at, read_data = time.monotonic() + IDLE_TIMEOUT_S, ReadData()
+        self._keep(key, expires_at, read_data)
+        return read_data
 
-    def add(self, context: ServerRequestContext[Any], origins: Iterable[str]) -> None:
-        """Record the origins of what the client of a request reads."""
-        all_origins = join_origins(self.of(context), origins)
-        if not all_origins:
-            return
-        if _has_session(context):
-            self._sessions[connection_of(context)] = all_origins
-            return
-        key = caller_of(context).id
-        self._keys[key] = time.monotonic() + IDLE_TIMEOUT_S, all_origins
+    def add(self, context: ServerRequestContext[Any], origins: Iterable[str], text: str = "") -> None:
+        """Record what the client of a request reads: the origins of the data, and a ``text`` of it."""
+        read_data = self.of(context)
+        read_data.addresses.read(text)
+        all_origins = join_origins(read_data.origins, origins)
+        if all_origins and not _has_session(context):
+            self._keep(caller_of(context).id, time.monotonic() + IDLE_TIMEOUT_S, read_data)
+        read_data.origins = all_origins
+
+    def _keep(self, key: str, expires_at: float, read_data: ReadData) -> None:
+        self._keys[key] = expires_at, read_data
         self._keys.move_to_end(key)
         while len(self._keys) > MAX_KEYS:
             self._keys.popitem(last=False)
@@ -67,6 +85,17 @@ def is_receipt_of(card: Card, result: Result) -> bool:
     """Return whether a result is a receipt; see `is_receipt`."""
     read_only = card.labels.get("read_only") is True
     return isinstance(result, ToolResult) and is_receipt(result.text, read_only) and not result.artifacts
+
+
+def text_of(result: Result) -> str:
+    """Return the text of a result."""
+    match result:
+        case ToolResult(text=text, structured=structured):
+            return text if structured is None else f"{text}\n{json.dumps(structured, default=str)}"
+        case SearchResult(passages=passages):
+            return "\n".join(passage.text for passage in passages)
+        case _:
+            return ""
 
 
 def origins_of_call(card: Card, arguments: Mapping[str, Any]) -> Origins:

@@ -15,6 +15,7 @@ from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
 from portico_server.core import app_functions, trace
+from portico_server.core.addresses import SEEN_ADDRESSES
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, nearest
@@ -33,7 +34,12 @@ from portico_server.features.mcp.incoming import caller_of, page
 from portico_server.features.mcp.library import Library
 from portico_server.features.mcp.result import failure, result_of
 from portico_server.features.mcp.sampling import client_model_features
-from portico_server.features.mcp.session_origins import SessionOrigins, is_receipt_of, origins_of_call
+from portico_server.features.mcp.session_origins import (
+    SessionOrigins,
+    is_receipt_of,
+    origins_of_call,
+    text_of,
+)
 from portico_server.features.mcp.tasks import TaskCalls
 from portico_server.features.mcp.tool_names import is_plain, tool_names
 from portico_server.features.mcp.views import ViewTools
@@ -317,7 +323,9 @@ class ToolCalls:
             request = request_of(name, card, arguments)
         except PorticoError as error:
             return failure(error.message)
-        with ScopedValue(ORIGINS, self._session_origins.of(context)):
+        read_data = self._session_origins.of(context)
+        read_data.addresses.wrote(json.dumps(arguments))
+        with ScopedValue(ORIGINS, read_data.origins), ScopedValue(SEEN_ADDRESSES, read_data.addresses):
             run = await self._runner.start(OPERATION, card.key, request, caller)
         # The run has not started yet: it starts in the next iteration of the event loop.
         run.client_model_features = client_model_features(context)
@@ -354,6 +362,7 @@ class ToolCalls:
         the result of ``card`` is a receipt.
         """
         caller = caller_of(context)
+        read_text = ""
         is_kept = False
         may_become_task = self._tasks.is_supported_by(context) and not self._held_runs.full(caller)
         try:
@@ -369,13 +378,15 @@ class ToolCalls:
                     answer = await self._tasks.begin(context, run, outcome)
                 is_kept = True
                 return answer
+            if card is None or not card.is_composed:
+                read_text = text_of(outcome)
             if card is not None and is_receipt_of(card, outcome):
                 origins = ()
             return await result_of(outcome, run.id, caller, self._library)
         except PorticoError as error:
             return failure(error.message)
         finally:
-            self._session_origins.add(context, origins)
+            self._session_origins.add(context, origins, read_text)
             if not is_kept and not run.ended:
                 with anyio.CancelScope(shield=True):
                     await run.leave()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import orjson
+
+from portico_server.core.addresses import SEEN_ADDRESSES, SeenTexts
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.names import callable_name
@@ -87,7 +90,15 @@ def _server_tool(card: Card, label: str) -> ServerTool:
     refuses_data = card.labels.get("on_data") == "refuse"
     is_computed = card.labels.get("computed") is True
     return ServerTool(
-        name, card.name, card.description, schema, read_only, call_tool, refuses_data, is_computed
+        name,
+        card.name,
+        card.description,
+        schema,
+        read_only,
+        call_tool,
+        refuses_data,
+        is_computed,
+        card.is_composed,
     )
 
 
@@ -173,7 +184,10 @@ async def call(
     try:
         key = f"{bench.context.run}:{item['id']}"
         is_approved = approval_id is not None and not offer.tool.refuses_data
-        with ScopedValue(ORIGINS, () if is_approved else bench.origins):
+        with (
+            ScopedValue(ORIGINS, () if is_approved else bench.origins),
+            ScopedValue(SEEN_ADDRESSES, SeenTexts(_texts(bench))),
+        ):
             result = await offer.tool.call(bench.context, arguments_of(arguments), key)
     except PorticoError as error:
         result = ToolResult(error.message, is_error=True)
@@ -206,6 +220,27 @@ def origins_of(bench: ToolContext) -> Origins:
             case kind if kind in _FOREIGN_ITEMS:
                 names.append(_FOREIGN_ITEMS[kind])
     return join_origins(names)
+
+
+def _texts(bench: ToolContext) -> Iterator[tuple[str, bool]]:
+    """Yield the texts of a conversation, each with whether the model cannot have written it."""
+    for item in (*bench.before, *bench.machine.output):
+        match item["type"]:
+            case "message":
+                text = "\n".join(str(part.get("text", "")) for part in item["content"])
+                yield text, item["role"] != "assistant"
+            case "mcp_call":
+                offer = bench.tools.get((item["server_label"], item["name"]))
+                is_composed = offer is None or offer.tool is None or offer.tool.is_composed
+                yield str(item.get("arguments")), False
+                yield str(item.get("output")), not is_composed
+            case "file_search_call":
+                yield orjson.dumps(item["queries"]).decode(), False
+                yield orjson.dumps(item).decode(), True
+            case "function_call_output":
+                yield orjson.dumps(item).decode(), True
+            case _:
+                yield orjson.dumps(item).decode(), False
 
 
 def _is_of(card: Card, tool: McpTool) -> bool:

@@ -43,7 +43,8 @@ class ServerTool:
     """A tool of an MCP server. ``name`` is its name on that server, ``full_name`` its name on this daemon.
 
     ``call`` receives the context, the arguments, and a key that makes the call idempotent. ``refuses_data``: the
-    operator refuses calls that may depend on foreign data. ``is_computed``: results contain no foreign data.
+    operator refuses calls that may depend on foreign data. ``is_computed``: results contain no foreign data;
+    ``is_composed``: see `Card`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ServerTool:
     call: Callable[[Context, Mapping[str, Any], str], Awaitable[ToolResult]]
     refuses_data: bool = False
     is_computed: bool = False
+    is_composed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Approval:
     def on_data(self, rule: Rule, tool: Tool) -> DataRule:
         """Return what happens to a call that may depend on data from outside the conversation."""
         rule = rule or self.default
-        if rule == "never" or not tool.acts:
+        if rule == "never" or not (tool.acts or tool.reaches_out):
             return "allow"
         return "refuse" if rule == "refuse" else "ask"
 
@@ -85,13 +85,15 @@ async def refusal(tool: Tool, call: ToolCall, context: Context, limit: float) ->
             "data, and the operator refuses such calls.",
             is_error=True,
         )
+    is_on_data = bool(origins) and tool.on_data == "ask"
     change = "its changes may be irreversible" if tool.destructive else "it may change something"
     question = NewQuestion(
         "approval",
         tool.name,
         f"Run the tool '{tool.title or tool.name}'? "
         + ("It changes nothing." if tool.read_only else f"Mind: {change}.")
-        + (f" Portico asks because of {'; '.join(origins)}." if origins and tool.on_data == "ask" else ""),
+        + (" Its address can carry data to another host." if tool.read_only and is_on_data else "")
+        + (f" Portico asks because of {'; '.join(origins)}." if is_on_data else ""),
         arguments=call.arguments,
         key=f"{call.key}/approval" if call.key else "",
         limit=limit,

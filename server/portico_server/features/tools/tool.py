@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 
 from portico.schemas.artifacts import Artifact
+from portico_server.core.addresses import SEEN_ADDRESSES, requested_addresses
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.request import ToolCall, ToolResult
@@ -44,8 +45,10 @@ class Tool:
     ``output_schema`` describes ``ToolResult.structured``. ``read_only``: a call changes nothing; ``destructive``: a
     call's changes may be irreversible; ``open_world``: a call reaches beyond the daemon. ``needs_approval``: a person
     must approve each call; ``on_data``: what happens to a call that may depend on foreign data. ``computed``: a
-    result follows from the arguments and the clock, so it contains no foreign data. ``owner``: the only key that sees
-    the tool; ``None`` means every key. ``original_name``: see `Card`. ``group``: the tool's heading in lists;
+    result follows from the arguments and the clock, so it contains no foreign data. ``composed``: a result can combine
+    what the arguments say, as the output of code does. ``only_reads``: whether a call of a tool that acts only reads,
+    by its arguments; ``trusts``: whether the operator has named the host of an address. ``owner``: the only key that
+    sees the tool; ``None`` means every key. ``original_name``: see `Card`. ``group``: the tool's heading in lists;
     ``cost``: US dollars per call. ``timeout``: maximum duration of a call in seconds. ``source``: where the tool
     comes from, such as ``built-in``. ``repeat``: see `Repeat`.
     """
@@ -63,6 +66,9 @@ class Tool:
     needs_approval: bool = False
     on_data: DataRule = "allow"
     computed: bool = False
+    composed: bool = False
+    only_reads: Callable[[Mapping[str, Any]], bool] | None = None
+    trusts: Callable[[str], bool] | None = None
     timeout: float | None = None
     group: str = ""
     cost: float = 0.0
@@ -74,7 +80,24 @@ class Tool:
     @property
     def acts(self) -> bool:
         """Return whether a call sends, writes, spends or executes. Built-in tools that only create files do not."""
-        return not self.read_only and (self.destructive or self.open_world or self.source != "built-in")
+        return not self.read_only and (self.destructive or self.reaches_out)
+
+    @property
+    def reaches_out(self) -> bool:
+        """Return whether a call can reach beyond the daemon."""
+        return self.open_world or self.source != "built-in"
+
+    def may_carry_data(self, arguments: Mapping[str, Any]) -> bool:
+        """Return whether a call, made because of foreign data, can carry this data away or act on it: it acts, or
+        reads an address that neither the user nor the data named.
+        """
+        if self.acts and not (self.only_reads is not None and self.only_reads(arguments)):
+            return True
+        seen_addresses = SEEN_ADDRESSES.get()
+        return any(
+            address not in seen_addresses and not (self.trusts is not None and self.trusts(address))
+            for address in requested_addresses(arguments)
+        )
 
     @property
     def asks_to_repeat(self) -> bool:

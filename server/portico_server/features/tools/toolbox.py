@@ -169,6 +169,7 @@ class ToolServable:
                 "needs_approval": tool.needs_approval,
                 "on_data": tool.on_data,
                 "computed": tool.computed,
+                "composed": tool.composed,
                 "group": tool.group,
                 "cost": tool.cost,
                 "source": tool.source,
@@ -186,7 +187,9 @@ class ToolServable:
             raise InvalidRequest(f"'{self._tool.name}' is a tool: it accepts only arguments.")
         self._checker.check(request.arguments)
         origins = ORIGINS.get()
-        if self._tool.needs_approval or (self._tool.on_data != "allow" and origins):
+        if self._tool.needs_approval or (
+            origins and self._tool.on_data != "allow" and self._tool.may_carry_data(request.arguments)
+        ):
             tool_result = await refusal(self._tool, request, context, self._wait_s)
             if tool_result is not None:
                 return tool_result

@@ -7,6 +7,7 @@ from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
+from portico_server.core.addresses import host_of
 from portico_server.core.dataclass import dataclass
 from portico_server.settings import comma_separated
 
@@ -50,6 +51,11 @@ class AddressPolicy:
         """Return whether the operator has named this host."""
         host = host.lower().rstrip(".")
         return host in self.hosts or f"{host}:{port}" in self.hosts
+
+    def trusts_address(self, address: str) -> bool:
+        """Return whether the operator has named the host of an address without scheme."""
+        host = host_of(address)
+        return host in self.hosts or host.rpartition(":")[0] in self.hosts
 
 
 def is_public(address: str) -> bool:

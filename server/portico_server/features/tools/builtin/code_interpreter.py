@@ -60,6 +60,7 @@ def tool(
         output_schema=_OUTPUT,
         work=work,
         group="code",
+        composed=True,
         read_only=False,
     )
 

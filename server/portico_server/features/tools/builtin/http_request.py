@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import quote
 
 from portico_server.core.context import Context
@@ -66,7 +67,18 @@ def tool(policy: AddressPolicy) -> Tool:
         read_only=False,
         destructive=True,
         open_world=True,
+        only_reads=_only_reads,
+        trusts=policy.trusts_address,
     )
+
+
+def _only_reads(arguments: Mapping[str, Any]) -> bool:
+    """Return whether a request tells the host no more than its address."""
+    return arguments.get("method", "GET") in ("GET", "HEAD") and not arguments.keys() & {
+        "headers",
+        "body",
+        "json",
+    }
 
 
 async def _work(call: ToolCall, policy: AddressPolicy) -> ToolResult:

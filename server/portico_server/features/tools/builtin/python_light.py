@@ -58,4 +58,5 @@ def tool(light: LightSandbox) -> Tool:
         output_schema=RESULT,
         work=work,
         group="code",
+        composed=True,
     )

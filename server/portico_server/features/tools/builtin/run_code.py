@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from portico_server.core import pools
+from portico_server.core.addresses import SEEN_ADDRESSES, SeenAddresses
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.origins import ORIGINS, Origins, join_origins
@@ -77,6 +79,7 @@ def tool(registry: Registry, light: LightSandbox) -> Tool:
         output_schema=RESULT,
         work=work,
         group="code",
+        composed=True,
         read_only=False,
         destructive=True,
         open_world=True,
@@ -121,6 +124,8 @@ class _CodeCalls:
         self._context = context
         self._steps = steps
         self._origins: Origins = ()
+        self._addresses = SeenAddresses(SEEN_ADDRESSES.get())
+        self._addresses.wrote(program.code)
         self._expected_calls: Counter[bytes] = Counter()
         self._made_calls: Counter[bytes] = Counter()
         self._own_results: dict[bytes, list[Any]] = {}
@@ -169,6 +174,9 @@ class _CodeCalls:
             place, "tool", request, work, dict, dict, shown_request=shown_request
         )
         self._origins = join_origins(self._origins, document.pop("origins", ()))
+        self._addresses.wrote(json.dumps(arguments))
+        if not self._functions[path].card.is_composed:
+            self._addresses.read(json.dumps(document.get("value")))
         if self._functions[path].is_computed and "value" in document:
             self._own_results.setdefault(call_digest(path, arguments), []).append(document["value"])
             self._is_read = False
@@ -199,6 +207,7 @@ class _CodeCalls:
             with (
                 ScopedValue(_IS_RUNNING, True),
                 ScopedValue(ORIGINS, join_origins(ORIGINS.get(), origins)),
+                ScopedValue(SEEN_ADDRESSES, self._addresses),
             ):
                 result = await self._context.call(function.card.key, request)
             if isinstance(result, ChatReply | AppOutput):

@@ -124,6 +124,7 @@ def tool(
         },
         work=work,
         group="code",
+        composed=True,
         read_only=False,
     )
 
@@ -173,6 +174,7 @@ def patch_tool(containers: ContainerService) -> Tool:
         },
         work=work,
         group="code",
+        composed=True,
         read_only=False,
     )
 

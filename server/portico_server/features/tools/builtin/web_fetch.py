@@ -79,6 +79,7 @@ def tool(policy: AddressPolicy) -> Tool:
         work=work,
         group="web",
         open_world=True,
+        trusts=policy.trusts_address,
     )
 
 
