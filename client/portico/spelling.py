@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -76,6 +77,10 @@ _MAX_NAME_LENGTH: Final = 200
 """Maximum number of characters of a name to compare with known names."""
 
 
+_MAX_COMPARED_NAMES: Final = 256
+"""Maximum number of names to compare with a wrong name. Of more names, its neighbours in the alphabet are compared."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` with the nearest known names, or an empty string if none is near."""
     from difflib import get_close_matches
@@ -85,11 +90,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = (
         [preferred_name]
         if preferred_name
-        else get_close_matches(name[:_MAX_NAME_LENGTH], sorted(names), n=3, cutoff=0.5)
+        else get_close_matches(name[:_MAX_NAME_LENGTH], _neighbours(name, names), n=3, cutoff=0.5)
     )
     if not close:
         return ""
     return " Did you mean " + " or ".join(f"'{item}'" for item in close) + "?"
+
+
+def _neighbours(name: str, names: Collection[str]) -> list[str]:
+    """Return the names around ``name`` in the alphabet, or all if they are few."""
+    sorted_names = sorted(names)
+    begin = bisect_left(sorted_names, name) - _MAX_COMPARED_NAMES // 2
+    begin = max(0, min(begin, len(sorted_names) - _MAX_COMPARED_NAMES))
+    return sorted_names[begin : begin + _MAX_COMPARED_NAMES]
 
 
 def misspelt(name: str, known: Collection[str]) -> str:

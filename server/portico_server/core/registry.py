@@ -7,7 +7,7 @@ reach the objects of another key, by their ids.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Final, Protocol, TypeAlias, TypeVar
 
@@ -77,8 +77,16 @@ class Source(Protocol):
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
         """Return the object with this id, if the caller can see it."""
 
+    kinds: frozenset[Kind]
+    """The kinds of its objects."""
+
     async def cards(self, caller: Principal) -> Sequence[Card]:
         """Return the cards of the caller's own objects and of the shared objects."""
+
+    async def similar(self, name: str, caller: Principal) -> Sequence[Card]:
+        """Return those of the `cards` whose names can be meant by a wrong ``name``. Unlike `cards`, it takes no longer
+        if there are many objects.
+        """
 
     def has(self, key: str, owner: str) -> bool:
         """Return whether a key may have a private object with this name. Does no I/O, because every call of a model
@@ -378,41 +386,58 @@ class Registry:
 
         The caller's own object replaces a shared object with the same name.
         """
+        cards = await self._registered(caller, kinds)
+        for source in self._sources:
+            if not kinds or source.kinds.intersection(kinds):
+                cards.extend(await source.cards(caller))
+        return _callable_cards(cards, caller, kinds)
+
+    async def _registered(self, caller: Principal, kinds: Sequence[Kind]) -> list[Card]:
+        """Return the cards of the shared objects, and of the caller's own, that no source stores."""
         for group in set(self._late_servables.values()):
             if not kinds or group.kind in kinds:
                 await self.load(min(group.keys))
                 if not self._late_servables.keys().isdisjoint(group.keys):  # nothing built them meanwhile
                     self._build(group)
         cards = [servable.card for servable in self._shared_servables.values()]
-        cards += [servable.card for servable in self._private.get(caller.id, {}).values()]
-        for source in self._sources:
-            cards.extend(await source.cards(caller))
-        cards_by_key: dict[str, Card] = {}
-        for card in cards:
-            if card.owner not in (None, caller.id) or (kinds and card.kind not in kinds):
-                continue
-            if card.key not in cards_by_key or (
-                card.owner is not None and cards_by_key[card.key].owner is None
-            ):
-                cards_by_key[card.key] = card
-        return sorted(
-            (card for card in cards_by_key.values() if caller.allows_any(card.scopes)),
-            key=lambda card: card.key,
-        )
+        return cards + [servable.card for servable in self._private.get(caller.id, {}).values()]
 
     async def _unknown(self, key: str, caller: Principal) -> NotFound:
         noun, name = noun_and_name(key)
-        if noun == "model":
-            known_names = [card.name for card in await self.cards(caller, "model", "app")] + list(
-                self.aliases
-            )
-        else:
-            known_names = [card.name for card in await self.cards(caller) if card.kind == noun]
+        kinds: tuple[Kind, ...] = _KINDS_OF_NOUN[noun]
+        cards = await self._registered(caller, kinds)
+        for source in self._sources:
+            if source.kinds.intersection(kinds):
+                cards.extend(await source.similar(name, caller))
+        names = [card.name for card in _callable_cards(cards, caller, kinds)]
+        names += self.aliases if noun == "model" else ()
         return NotFound(
-            f"The {noun} '{name}' does not exist or you have no access to it.{nearest(name, known_names)}",
+            f"The {noun} '{name}' does not exist or you have no access to it.{nearest(name, names)}",
             code=f"{noun}_not_found",
             param=noun,
         )
+
+
+_KINDS_OF_NOUN: Final[Mapping[str, tuple[Kind, ...]]] = {
+    "model": ("model", "app"),
+    "store": ("store",),
+    "tool": ("tool",),
+}
+
+
+def _callable_cards(cards: Iterable[Card], caller: Principal, kinds: Sequence[Kind]) -> list[Card]:
+    """Return the cards of these kinds whose objects ``caller`` may call, sorted by name. Of two objects with one name,
+    return the caller's own.
+    """
+    cards_by_key: dict[str, Card] = {}
+    for card in cards:
+        if card.owner not in (None, caller.id) or (kinds and card.kind not in kinds):
+            continue
+        if card.key not in cards_by_key or (card.owner is not None and cards_by_key[card.key].owner is None):
+            cards_by_key[card.key] = card
+    return sorted(
+        (card for card in cards_by_key.values() if caller.allows_any(card.scopes)), key=lambda card: card.key
+    )
 
 
 def _id(card: Card) -> str:

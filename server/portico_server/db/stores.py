@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
@@ -141,6 +141,9 @@ class StoreFileRow:
         return None if self.mirrored else self.uploader
 
 
+SIMILAR_NAME_COUNT: Final = 32
+"""Number of names before, and of names after a wrong name that are compared with it."""
+
 _STORES = Rows(stores, StoreRow)
 _FILE = [store_files.c[name] for name in list(StoreFileRow.__dataclass_fields__)[:11]] + [
     files.c.filename,
@@ -224,6 +227,49 @@ def visible(connection: Connection, owner: str | None, *, include_all: bool = Fa
     if not include_all:
         query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
     return _STORES.every(connection, query)
+
+
+def page(
+    connection: Connection,
+    owner: str | None,
+    order: Order,
+    limit: int,
+    *,
+    include_all: bool = False,
+    after_id: str | None = None,
+    before_id: str | None = None,
+) -> list[StoreRow]:
+    """Return the first ``limit`` stores of `visible`, in the order of their ids, of those between two ids."""
+    query = _STORES.select.order_by(stores.c.id if order == "asc" else stores.c.id.desc()).limit(limit)
+    if not include_all:
+        query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
+    for cursor, is_begin in ((after_id, order == "asc"), (before_id, order == "desc")):
+        if cursor is not None:
+            query = query.where(stores.c.id > cursor if is_begin else stores.c.id < cursor)
+    return _STORES.every(connection, query)
+
+
+def own_names(connection: Connection, owner: str) -> set[str]:
+    """Return the names of the stores that belong to a key."""
+    query = select(stores.c.name).where(stores.c.owner == owner, stores.c.claim.is_not(None))
+    return set(connection.execute(query).scalars())
+
+
+def similar(connection: Connection, name: str, owner: str) -> list[StoreRow]:
+    """Return the stores of ``owner`` and the shared stores whose names stand next to ``name`` in the alphabet."""
+    found_rows: list[StoreRow] = []
+    for group_owner in (owner, None):
+        claim = claim_of(group_owner, name)
+        is_owners = stores.c.owner.is_(None) if group_owner is None else stores.c.owner == group_owner
+        claimed_stores = _STORES.select.where(stores.c.claim.is_not(None), is_owners).limit(
+            SIMILAR_NAME_COUNT
+        )
+        found_rows += _STORES.every(
+            connection, claimed_stores.where(stores.c.claim >= claim).order_by(stores.c.claim)
+        )
+        preceding_stores = claimed_stores.where(stores.c.claim < claim).order_by(stores.c.claim.desc())
+        found_rows += _STORES.every(connection, preceding_stores)
+    return found_rows
 
 
 def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> bool:

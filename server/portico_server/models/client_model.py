@@ -11,7 +11,7 @@ from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.question import NewQuestion
 from portico_server.core.request import CalledTool, Chat, ChatReply, Request
-from portico_server.core.servable import Card, Servable
+from portico_server.core.servable import Card, Kind, Servable
 
 CLIENT_MODEL_NAME: Final = "client"
 
@@ -89,6 +89,8 @@ class ClientModels:
     listed.
     """
 
+    kinds: frozenset[Kind] = frozenset({"model"})
+
     def __init__(self) -> None:
         self._model = ClientModel()
 
@@ -99,6 +101,9 @@ class ClientModels:
         return None
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
+        return ()
+
+    async def similar(self, name: str, caller: Principal) -> Sequence[Card]:
         return ()
 
     def has(self, key: str, owner: str) -> bool:

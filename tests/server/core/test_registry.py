@@ -14,7 +14,7 @@ from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import ChatReply, Request, Result
 from portico_server.core.scoped_value import ScopedValue
-from portico_server.core.servable import Card, Servable
+from portico_server.core.servable import Card, Kind, Servable
 
 
 class Echo:
@@ -32,6 +32,7 @@ class Shelf:
 
     def __init__(self, card: Card) -> None:
         self._card = card
+        self.kinds: frozenset[Kind] = frozenset({card.kind})
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
         return Echo(self._card) if (key, owner) == (self._card.key, self._card.owner) else None
@@ -40,6 +41,9 @@ class Shelf:
         return Echo(self._card) if key == f"{self._card.kind}/{self._card.id}" else None
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
+        return [self._card]
+
+    async def similar(self, name: str, caller: Principal) -> Sequence[Card]:
         return [self._card]
 
     def has(self, key: str, owner: str) -> bool:

@@ -14,9 +14,9 @@ from portico.wire import Unsupported
 from portico_server.core.context import Context
 from portico_server.core.pools import LOADING
 from portico_server.core.principal import Principal
-from portico_server.core.registry import Registry
+from portico_server.core.registry import Registry, Source
 from portico_server.core.request import Request, Result
-from portico_server.core.servable import Card, Servable
+from portico_server.core.servable import Card, Kind, Servable
 from portico_server.core.training_passages import StorePassage
 from portico_server.features.answers.trust import ReaderTest, is_tiny
 
@@ -32,6 +32,8 @@ MAX_PROPOSED_STORES = 256
 
 class StoreApps:
     """A registry `Source` that provides a chat app for each store whose card has the label ``app``."""
+
+    kinds: frozenset[Kind] = frozenset({"app"})
 
     def __init__(
         self, registry: Registry, trust: ReaderTest, unsupported_action: Unsupported = "mark"
@@ -121,10 +123,17 @@ class StoreApps:
         return StoreApp(store.card, self._answering) if store is not None and _is_app(store.card) else None
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
+        return await self._apps(lambda source: source.cards(caller))
+
+    async def similar(self, name: str, caller: Principal) -> Sequence[Card]:
+        return await self._apps(lambda source: source.similar(name, caller))
+
+    async def _apps(self, read: Callable[[Source], Awaitable[Sequence[Card]]]) -> Sequence[Card]:
+        """Return the cards of the apps of the registered stores, and of those that ``read`` returns for a source."""
         stores = [servable.card for servable in self._registry]
         for source in self._registry.sources:
-            if source is not self:
-                stores.extend(await source.cards(caller))
+            if "store" in source.kinds:
+                stores.extend(await read(source))
         return [_card(store) for store in stores if _is_app(store)]
 
     def has(self, key: str, owner: str) -> bool:

@@ -20,7 +20,7 @@ from portico_server.core import pools
 from portico_server.core.errors import Conflict, NotFound, nearest
 from portico_server.core.names import callable_name
 from portico_server.core.principal import Principal
-from portico_server.core.servable import Card, Servable
+from portico_server.core.servable import Card, Kind, Servable
 from portico_server.db import specs as rows
 from portico_server.db.database import Database
 from portico_server.features.mcp_servers.held_server import HeldServer
@@ -39,6 +39,8 @@ class McpHost:
 
     ``runner`` calls the model for servers that can ask a model.
     """
+
+    kinds: frozenset[Kind] = frozenset({"tool"})
 
     def __init__(
         self, toolbox: Toolbox, database: Database, artifacts: ArtifactStore, logs: Path, runner: Runner
@@ -131,6 +133,10 @@ class McpHost:
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
         """See `portico_server.core.registry.Source`. The tools are in the registry under their names in Portico."""
+        return ()
+
+    async def similar(self, name: str, caller: Principal) -> Sequence[Card]:
+        """See `portico_server.core.registry.Source`."""
         return ()
 
     def has(self, key: str, owner: str) -> bool:

@@ -12,7 +12,7 @@ from functools import partial
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.servable import Card, Servable
+from portico_server.core.servable import Card, Kind, Servable
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
@@ -44,6 +44,8 @@ TOUCH_INTERVAL_S = 60.0
 
 class ServedStores:
     """A `portico_server.core.registry.Source` of all stores of the daemon."""
+
+    kinds: frozenset[Kind] = frozenset({"store"})
 
     def __init__(
         self,
@@ -140,3 +142,8 @@ class ServedStores:
         """Return the cards of the caller's own and shared stores."""
         store_rows = await self._database.read(rows.visible, caller.id)
         return [store_card(row, name) for row, name in name_stores(store_rows, caller.id)]
+
+    async def similar(self, name: str, caller: Principal) -> Sequence[Card]:
+        """See `portico_server.core.registry.Source`."""
+        store_rows = await self._database.read(rows.similar, name, caller.id)
+        return [store_card(row, row.name) for row in store_rows]

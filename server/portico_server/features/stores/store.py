@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import field, fields, replace
 from typing import Any, Protocol, get_args
 
@@ -238,13 +238,15 @@ def name_stores(store_rows: Sequence[StoreRow], owner: str) -> list[tuple[StoreR
     others.
     """
     own_names = {row.name for row in store_rows if row.owner == owner and row.claim is not None}
-    result = []
-    for row in store_rows:
-        by_name = row.claim is not None and (
-            row.owner == owner or (row.owner is None and row.name not in own_names)
-        )
-        result.append((row, row.name if by_name else row.id))
-    return result
+    return [(row, name_for(row, owner, own_names)) for row in store_rows]
+
+
+def name_for(row: StoreRow, owner: str, own_names: Collection[str]) -> str:
+    """Return the name that a caller uses for a store; ``own_names`` are the names of the caller's own stores."""
+    by_name = row.claim is not None and (
+        row.owner == owner or (row.owner is None and row.name not in own_names)
+    )
+    return row.name if by_name else row.id
 
 
 def store_card(row: StoreRow, name: str) -> Card:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from portico.schemas.stores import StoreThemes, SyncPlan
 from portico.wire import JSON
@@ -24,6 +24,7 @@ from portico_server.db import chunks, store_index, store_skips
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared
+from portico_server.db.rows import Order, RowPage
 from portico_server.db.store_index import EMBEDDED, IndexName
 from portico_server.db.store_skips import SkippedRows
 from portico_server.db.stores import StoreRow, file_counts
@@ -56,6 +57,7 @@ from portico_server.features.stores.store import (
     check_answers,
     check_search,
     is_expired,
+    name_for,
     name_stores,
     pass_content,
     store_scopes,
@@ -86,6 +88,10 @@ def _to_visible(row: StoreView, caller: Principal) -> StoreRow:
     if not row.whole:
         return replace(row, folder=None, source=None, rights=None)
     return row if caller.admin or row.folder is None else replace(row, folder=Path(row.folder).name)
+
+
+MAX_PORTION: Final = 500
+"""Number of stores that are read at once while those are sought that a key may read."""
 
 
 class StoreService:
@@ -310,12 +316,43 @@ class StoreService:
         store_rows = await self._database.read(rows.visible, caller.id, include_all=caller.admin)
         return [row for row in store_rows if caller.allows_any(store_scopes(row, "read"))]
 
+    async def page(
+        self,
+        caller: Principal,
+        limit: int,
+        order: Order,
+        *,
+        after_id: str | None = None,
+        before_id: str | None = None,
+    ) -> RowPage[StoreRow]:
+        """Return a page of `list` between two ids. With ``before_id`` alone, it ends before this id."""
+        is_backward = before_id is not None and after_id is None
+        if is_backward:
+            order, after_id, before_id = "asc" if order == "desc" else "desc", before_id, None
+        readable: list[StoreRow] = []
+        count = limit + 1
+        while len(readable) <= limit:
+            store_rows = await self._database.read(
+                rows.page,
+                caller.id,
+                order,
+                count,
+                include_all=caller.admin,
+                after_id=after_id,
+                before_id=before_id,
+            )
+            readable += [row for row in store_rows if caller.allows_any(store_scopes(row, "read"))]
+            if len(store_rows) < count:
+                break
+            after_id, count = store_rows[-1].id, MAX_PORTION
+        data = readable[:limit]
+        return RowPage(tuple(reversed(data) if is_backward else data), len(readable) > limit)
+
     async def describe(self, store_rows: Sequence[StoreRow], caller: Principal) -> Sequence[StoreInfo]:
         """Return the stores with information about the contents that ``caller`` may read."""
         store_views = [view(row, caller) for row in store_rows]
         counts = await self._database.read(rows.counts, [row.id for row in store_views if row.whole])
-        visible = await self._database.read(rows.visible, caller.id)
-        names = {row.id: name for row, name in name_stores(visible, caller.id)}
+        own_names = await self._database.read(rows.own_names, caller.id)
         failed_stores = [store for store, (files, _) in counts.items() if files.failed]
         problems = await self._database.read(rows.problems, failed_stores) if failed_stores else {}
         skip_counts = await self._database.read(
@@ -327,7 +364,7 @@ class StoreService:
         return [
             StoreInfo(
                 _to_visible(row, caller),
-                names.get(row.id, row.id),
+                name_for(row, caller.id, own_names),
                 *counts.get(row.id, (file_counts({}), 0)),
                 problem=problems.get(row.id) or self._without_model(row) or self._following.problem(row.id),
                 skipped=skip_counts.get(row.id, {}) if follows(row) else {},
@@ -530,7 +567,7 @@ class StoreService:
         """Return the store to which ``caller`` refers, without a check of scopes. Raise `NotFound`."""
         row = await self._find_row(ref, caller)
         if row is None:
-            store_names = [card.name for card in await self.served.cards(caller)]
+            store_names = [card.name for card in await self.served.similar(ref, caller)]
             raise NotFound(
                 f"Store '{ref[:80]}' not found.{nearest(ref, store_names)}",
                 code="store_not_found",

@@ -21,7 +21,7 @@ from portico_server.core.question import MAX_WAIT_S
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, ToolCall, ToolResult
 from portico_server.core.scoped_value import ScopedValue
-from portico_server.core.servable import Card, Servable
+from portico_server.core.servable import Card, Kind, Servable
 from portico_server.features.tools.built_in_names import GENERAL
 from portico_server.features.tools.entry import NEVER, Approval, Rule, refusal
 from portico_server.features.tools.repetition import begin_once
@@ -123,6 +123,8 @@ class Toolbox:
 class PluginTools:
     """The tools of plugins as a source of the registry. Each tool is imported when it is called or listed."""
 
+    kinds: frozenset[Kind] = frozenset({"tool"})
+
     def __init__(self, table: PluginTable[ToolServable]) -> None:
         self._table = table
 
@@ -139,6 +141,10 @@ class PluginTools:
     async def cards(self, caller: Principal) -> Sequence[Card]:
         """See `portico_server.core.registry.Source`."""
         return [tool.card for tool in await pools.LOADING.run(lambda: list(self._table.usable()))]
+
+    async def similar(self, name: str, caller: Principal) -> Sequence[Card]:
+        """See `portico_server.core.registry.Source`. Plugins are few."""
+        return await self.cards(caller)
 
     def has(self, key: str, owner: str) -> bool:
         """See `portico_server.core.registry.Source`. Plugins are shared."""

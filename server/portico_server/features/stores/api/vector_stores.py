@@ -14,7 +14,7 @@ from portico_server.api.exchange import Presence
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Page
 from portico_server.core.attributes import check_metadata
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
 from portico_server.core.filter import parse as parse_filter
 from portico_server.core.principal import Principal
 from portico_server.core.request import Refine, Search, SearchResult
@@ -131,19 +131,22 @@ async def list_vector_stores(
     before: str | None = None,
 ) -> Page[shapes.VectorStore]:
     """Return the vector stores that the caller may read, newest first."""
-    rows = list(await services.stores.list(caller))
-    if order == "desc":
-        rows.reverse()
-    ids = [row.id for row in rows]
     for name, cursor in (("after", after), ("before", before)):
-        if cursor is not None and cursor not in ids:
-            raise InvalidRequest(f"'{name}' is not the id of a vector store.", param=name)
-    start = 0 if after is None else ids.index(after) + 1
-    end = len(rows) if before is None else ids.index(before)
-    store_rows = rows[start:end]
-    page = store_rows[-limit:] if before is not None and after is None else store_rows[:limit]
-    infos = await services.stores.describe(page, caller)
-    return Page.of([shapes.vector_store(info) for info in infos], len(store_rows) > limit)
+        if cursor is not None:
+            await _require_cursor(services, cursor, caller, name)
+    page = await services.stores.page(caller, limit, order, after_id=after, before_id=before)
+    infos = await services.stores.describe(page.data, caller)
+    return Page.of([shapes.vector_store(info) for info in infos], page.has_more)
+
+
+async def _require_cursor(services: ApiServices, cursor: str, caller: Principal, param: str) -> None:
+    """Raise `InvalidRequest` unless ``cursor`` is the id of a vector store that the caller may read."""
+    try:
+        is_id = (await services.stores.get(cursor, caller)).id == cursor
+    except (NotFound, Forbidden):
+        is_id = False
+    if not is_id:
+        raise InvalidRequest(f"'{param}' is not the id of a vector store.", param=param)
 
 
 @router.get("/{store}")
