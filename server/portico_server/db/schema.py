@@ -138,7 +138,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0045"
+HEAD = "0046"
 """The migration that this version needs; defined here so that a start without a migration does not import Alembic."""
 
 NEXT = f"{int(HEAD) + 1:04}"
@@ -283,6 +283,7 @@ usage_days = Table(
     Column("cached_tokens", BigInteger, nullable=False),
     Column("cost", Float),
     Column("milliseconds", Float, nullable=False),
+    Index("ix_usage_days_key_id", "key_id", "day"),
 )
 
 runs = Table(
@@ -309,6 +310,7 @@ runs = Table(
     Column("trace", JSON),
     Column("bound", JSON),
     Index("ix_runs_status_kind_created_at", "status", "kind", "created_at"),
+    Index("ix_runs_owner", "owner", "id"),
 )
 
 run_events = Table(

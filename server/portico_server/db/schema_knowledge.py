@@ -35,6 +35,7 @@ files = Table(
     Column("expires_at", Float),
     Index("ix_files_sha256", "sha256"),
     Index("ix_files_owner_created_at", "owner", "created_at"),
+    Index("ix_files_expires_at", "expires_at"),
 )
 
 stores = Table(
@@ -91,6 +92,7 @@ stores = Table(
     Column("facts_of", String),
     Index("ix_stores_name", "name"),
     Index("ix_stores_claim", "claim", unique=True),
+    Index("ix_stores_owner", "owner", "id"),
 )
 
 # Files that the last sync of a store skipped: how many for each reason, and the first names.

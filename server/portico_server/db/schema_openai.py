@@ -53,6 +53,7 @@ batches = Table(
     Column("finished_at", Float),
     Index("ix_batches_run_id", "run_id"),
     Index("ix_batches_input_sha256", "input_sha256"),
+    Index("ix_batches_owner", "owner", "id"),
 )
 
 # Finished lines, in the form in which result files contain them. They are deleted once the files exist.
