@@ -29,7 +29,12 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-KEEPALIVE_INTERVAL_S = 15.0
+Source: TypeAlias = AsyncIterator[bytes] | Callable[[Message], Awaitable[AsyncIterator[bytes]]]
+"""The frames of a stream, or a function that starts the work behind them and returns them. The function gets the head
+of the response, whose headers it can replace as long as the response has not started.
+"""
+
+KEEPALIVE_INTERVAL_S = 10.0
 """Maximum silence in a stream, in seconds. After it, a keep-alive prevents proxies from closing the connection."""
 
 LAST_FRAME_TIMEOUT_S = 1.0
@@ -366,15 +371,16 @@ class Exchange:
                     await self._send({"type": "http.response.body", "body": last, "more_body": True})
 
     async def stream(
-        self, frames: AsyncIterator[bytes], headers: RawHeaders = STREAM, *, tells_errors: bool = False
+        self, source: Source, headers: RawHeaders = STREAM, *, tells_errors: bool = False
     ) -> None:
         """Send server-sent events: complete frames as they arrive, and comments during silence.
 
-        The head is sent with the first frame or after a long silence, so an error before then keeps its HTTP status. A
-        later error becomes the last frame, unless ``frames`` reports errors itself (``tells_errors``). If the client
-        leaves, ``frames`` is closed and the work behind it stops.
+        The head is sent with the first frame, or with the first comment after half `KEEPALIVE_INTERVAL_S`, so an error
+        before then keeps its HTTP status. A later error becomes the last frame, unless the frames report errors
+        themselves (``tells_errors``). If the client leaves, the frames are closed and the work behind them stops.
         """
-        head = {"type": "http.response.start", "status": 200, "headers": headers}
+        head: Message = {"type": "http.response.start", "status": 200, "headers": headers}
+        frames = None if callable(source) else source
         try:
             if (
                 self.scope["method"] == "HEAD"
@@ -384,6 +390,9 @@ class Exchange:
                 return
             with Presence(self, head) as presence:
                 try:
+                    if callable(source):
+                        frames = await source(head)
+                    assert frames is not None
                     async for frame in frames:
                         piece = {"type": "http.response.body", "body": frame, "more_body": True}
                         await (self._send(piece) if self.started else self.begin(head, piece))
@@ -392,7 +401,7 @@ class Exchange:
                     if not self.started:
                         raise
                     portico_error = errors.to_portico_error(error, self.id)
-                    if not (tells_errors and isinstance(error, PorticoError)):
+                    if not (tells_errors and frames is not None and isinstance(error, PorticoError)):
                         last = self.shape.frame(portico_error, self.id)
                         await self._send({"type": "http.response.body", "body": last, "more_body": True})
                 if not self.started:
@@ -402,7 +411,8 @@ class Exchange:
             await self.say_revoked()
             raise
         finally:
-            await close_source(frames)
+            if frames is not None:
+                await close_source(frames)
 
     async def pass_on(self, pieces: AsyncIterator[bytes], headers: RawHeaders) -> None:
         """Send bytes that are not events as they arrive.
@@ -501,3 +511,16 @@ async def close_source(pieces: AsyncIterator[bytes]) -> None:
     close = getattr(pieces, "aclose", None)
     if close is not None:
         await close()
+
+
+async def ending_in_errors(frames: AsyncIterator[bytes], exchange: Exchange) -> AsyncIterator[bytes]:
+    """Yield the frames. If an error occurs, yield it as the last frame."""
+    try:
+        async for piece in frames:
+            yield piece
+    except Exception as error:
+        if not exchange.started:
+            raise
+        yield exchange.shape.frame(errors.to_portico_error(error, exchange.id), exchange.id)
+    finally:
+        await close_source(frames)

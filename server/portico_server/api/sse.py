@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import TypeVar
 
 import orjson
@@ -12,8 +12,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from portico.wire import Event, Failed, event_to_json
-from portico_server.api import errors
-from portico_server.api.exchange import KEEPALIVE_INTERVAL_S, Exchange, Presence
+from portico_server.api.exchange import KEEPALIVE_INTERVAL_S, Exchange, Presence, ending_in_errors
 from portico_server.core.event import ENDINGS
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
@@ -57,7 +56,7 @@ class EventStream(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope["portico.exchange"]
-        self.body_iterator = _ending_in_errors(self._frames, exchange)
+        self.body_iterator = ending_in_errors(self._frames, exchange)
         head: Message | None = None
 
         async def send_head_late(message: Message) -> None:
@@ -76,20 +75,6 @@ class EventStream(EventSourceResponse):
         except asyncio.CancelledError:
             await exchange.say_revoked()
             raise
-
-
-async def _ending_in_errors(frames: AsyncIterator[bytes], exchange: Exchange) -> AsyncIterator[bytes]:
-    """Yield the frames. If an error occurs, yield it as the last frame."""
-    try:
-        async for piece in frames:
-            yield piece
-    except Exception as error:
-        if not exchange.started:
-            raise
-        yield exchange.shape.frame(errors.to_portico_error(error, exchange.id), exchange.id)
-    finally:
-        if isinstance(frames, AsyncGenerator):
-            await frames.aclose()
 
 
 async def while_present(request: Request, work: Awaitable[T]) -> T:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from portico.wire import Usage
 from portico_server.api.errors import RawHeaders
-from portico_server.api.exchange import STREAM, Exchange, Presence
+from portico_server.api.exchange import Exchange, Message, Presence
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
@@ -79,27 +79,37 @@ async def relay(
     cancelled.
     """
     request = Relay(operation, body)
-    caller = caller_of(exchange)
-    data = b""
-    with Presence(exchange):
-        relay_response = await services.runner.relay(servable, body["model"], request, caller)
-        exchange.name_unenforced(relay_response.unenforced)
-        if not request.stream:
-            data = await relay_response.read()
-            if recorder is not None:
-                await recorder.keep(data)
     if request.stream:
-        headers = (
-            STREAM
-            if relay_response.media_type.startswith("text/event-stream")
-            else _content_type(relay_response.media_type)
-        )
-        chunks = relay_response.chunks
+        await _relay_stream(exchange, services, servable, request, recorder)
+        return
+    with Presence(exchange):
+        relay_response = await services.runner.relay(servable, body["model"], request, caller_of(exchange))
+        exchange.name_unenforced(relay_response.unenforced)
+        data = await relay_response.read()
         if recorder is not None:
-            chunks = recorder.follow(chunks, lambda: relay_response.usage)
-        await exchange.stream(chunks, headers, tells_errors=True)
-    else:
-        await exchange.answer(200, data, _content_type(relay_response.media_type))
+            await recorder.keep(data)
+    await exchange.answer(200, data, content_type(relay_response.media_type))
+
+
+async def _relay_stream(
+    exchange: Exchange,
+    services: ApiServices,
+    servable: Relays,
+    request: Relay,
+    recorder: AnswerRecorder | None,
+) -> None:
+    async def begin(head: Message) -> AsyncIterator[bytes]:
+        relay_response = await services.runner.relay(
+            servable, request.body["model"], request, caller_of(exchange)
+        )
+        exchange.name_unenforced(relay_response.unenforced)
+        if not relay_response.media_type.startswith("text/event-stream"):
+            head["headers"] = content_type(relay_response.media_type)
+        if recorder is None:
+            return relay_response.chunks
+        return recorder.follow(relay_response.chunks, lambda: relay_response.usage)
+
+    await exchange.stream(begin, tells_errors=True)
 
 
 async def relaying(services: ApiServices, request: Relay, caller: Principal) -> Relays:
@@ -117,23 +127,6 @@ async def relaying(services: ApiServices, request: Relay, caller: Principal) -> 
     return servable
 
 
-async def pass_on(exchange: Exchange, services: ApiServices, request: Relay) -> None:
-    """Relay requests for audio and transcripts: pass events and bytes on as they arrive, documents when they are
-    complete. Stop when the client disconnects.
-    """
-    caller = caller_of(exchange)
-    servable = await relaying(services, request, caller)
-    with Presence(exchange):
-        relay_response = await services.runner.relay(servable, request.body["model"], request, caller)
-        is_whole = relay_response.media_type.startswith(("application/json", "text/plain"))
-        data = await relay_response.read() if is_whole else b""
-    if is_whole:
-        await exchange.answer(200, data, _content_type(relay_response.media_type))
-    elif relay_response.media_type.startswith("text/event-stream"):
-        await exchange.stream(relay_response.chunks, STREAM, tells_errors=True)
-    else:
-        await exchange.pass_on(relay_response.chunks, _content_type(relay_response.media_type))
-
-
-def _content_type(media_type: str) -> RawHeaders:
+def content_type(media_type: str) -> RawHeaders:
+    """Return the headers of a response of this media type."""
     return [(b"content-type", media_type.encode("latin-1"))]

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from portico.wire import Cited, Delta, Passage
-from portico_server.api.exchange import Exchange, Presence, close_source
+from portico_server.api.exchange import Exchange, Message, Presence, close_source
 from portico_server.api.openai.relay import caller_of, fill_model, find
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
@@ -82,19 +82,24 @@ def _forwarded(exchange: Exchange) -> dict[str, str]:
 async def _model(
     exchange: Exchange, services: ApiServices, model: Relays, request: Relay, head: Head
 ) -> None:
-    data = b""
-    with Presence(exchange):
+    async def relay() -> RelayResponse:
         relay_response = await services.runner.relay(
             model, request.body["model"], request, caller_of(exchange)
         )
-        if relay_response.answered_by:
-            head.model = relay_response.answered_by
+        head.model = relay_response.answered_by or head.model
         exchange.name_unenforced(relay_response.unenforced)
-        if not request.stream:
-            data = await relay_response.read()
+        return relay_response
+
+    async def begin(_head: Message) -> AsyncIterator[bytes]:
+        return _relayed(await relay(), Stream(head))
+
     if request.stream:
-        await exchange.stream(_relayed(relay_response, Stream(head)))
-    elif relay_response.protocol == "anthropic":
+        await exchange.stream(begin)
+        return
+    with Presence(exchange):
+        relay_response = await relay()
+        data = await relay_response.read()
+    if relay_response.protocol == "anthropic":
         await exchange.answer(200, data)
     else:
         message = answer.of_completion(_parse(data), head, relay_response.usage)

@@ -5,17 +5,22 @@ Source: https://platform.openai.com/docs/api-reference/audio.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from portico_server.api.exchange import Exchange
+import orjson
+
+from portico.wire import Usage
+from portico_server.api.exchange import Exchange, Message, Presence, close_source, ending_in_errors
 from portico_server.api.openai import bodies
-from portico_server.api.openai.relay import caller_of, fill_model, pass_on
+from portico_server.api.openai.relay import caller_of, content_type, fill_model, relaying
 from portico_server.api.services import ApiServices
 from portico_server.core import fields
+from portico_server.core.errors import EngineFailed
 from portico_server.core.fields import BodyField, RequestBody
 from portico_server.core.invalid import not_one_of, wrong, wrong_type
-from portico_server.core.relay import Operation, Relay
+from portico_server.core.relay import Operation, Relay, RelayResponse
 from portico_server.settings import MB_BYTES
 
 MAX_INPUT_CHARS: Final = 32_768
@@ -30,7 +35,7 @@ async def speak(exchange: Exchange, services: ApiServices) -> None:
     body = await exchange.json()
     await fill_model(services, body, "audio/speech", caller_of(exchange))
     SPEECH.check(body)
-    await pass_on(exchange, services, Relay("audio/speech", body))
+    await _pass_on(exchange, services, Relay("audio/speech", body))
 
 
 async def transcribe(exchange: Exchange, services: ApiServices) -> None:
@@ -56,7 +61,65 @@ async def _transcribe(
     file = form.one_file(multipart_form, "file")
     await fill_model(services, body, operation, caller_of(exchange))
     request_body.check(body)
-    await pass_on(exchange, services, Relay(operation, body, files=(file,)))
+    await _pass_on(exchange, services, Relay(operation, body, files=(file,)))
+
+
+async def _pass_on(exchange: Exchange, services: ApiServices, request: Relay) -> None:
+    """Relay a request: pass events and bytes on as they arrive, documents when they are complete. Stop when the client
+    disconnects.
+    """
+    name, caller = request.body["model"], caller_of(exchange)
+    servable = await relaying(services, request, caller)
+    if request.stream:
+
+        async def begin(_head: Message) -> AsyncIterator[bytes]:
+            relay_response = await services.runner.relay(servable, name, request, caller)
+            if relay_response.media_type.startswith("text/event-stream"):
+                return relay_response.chunks
+            return ending_in_errors(_events(relay_response, request.operation), exchange)
+
+        await exchange.stream(begin, tells_errors=True)
+        return
+    with Presence(exchange):
+        relay_response = await services.runner.relay(servable, name, request, caller)
+        is_whole = relay_response.media_type.startswith(("application/json", "text/"))
+        data = await relay_response.read() if is_whole else b""
+    if is_whole:
+        await exchange.answer(200, data, content_type(relay_response.media_type))
+    else:
+        await exchange.pass_on(relay_response.chunks, content_type(relay_response.media_type))
+
+
+async def _events(relay_response: RelayResponse, operation: Operation) -> AsyncIterator[bytes]:
+    """Yield the events that a client requested, from a model that answers with bytes or with a whole document."""
+    try:
+        if operation == "audio/speech":
+            async for data in relay_response.chunks:
+                yield _event("speech.audio.delta", audio=base64.b64encode(data).decode())
+            yield _event("speech.audio.done", usage=_token_counts(relay_response.usage))
+            return
+        data = await relay_response.read()
+        is_document = relay_response.media_type.startswith("application/json")
+        text = orjson.loads(data)["text"] if is_document else data.decode(errors="replace")
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise EngineFailed("The model returned no transcript.") from error
+    finally:
+        await close_source(relay_response.chunks)
+    usage = {"type": "tokens", **_token_counts(relay_response.usage)}
+    yield _event("transcript.text.delta", delta=text)
+    yield _event("transcript.text.done", text=text, usage=usage)
+
+
+def _event(kind: str, **fields: Any) -> bytes:
+    return b"data: " + orjson.dumps({"type": kind, **fields}) + b"\n\n"
+
+
+def _token_counts(usage: Usage) -> dict[str, int]:
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
 
 
 def _voice(value: Any, path: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.api.exchange import STREAM, Exchange, Presence
+from portico_server.api.exchange import Exchange, Message, Presence, ending_in_errors
 from portico_server.api.openai.relay import caller_of, fill_model, relaying
 from portico_server.api.services import ApiServices
 from portico_server.core import media
@@ -89,28 +89,35 @@ async def _answer(exchange: Exchange, services: ApiServices, request: Relay) -> 
     servable = await relaying(services, request, caller)
     fields = {field: value for field, value in request.body.items() if value is not None}
     request = replace(request, body=fields)
-    with Presence(exchange):
+
+    async def relay() -> RelayResponse:
         try:
-            relay_response = await services.runner.relay(servable, name, request, caller)
+            return await services.runner.relay(servable, name, request, caller)
         except PorticoError as error:
             # Models with a single response format refuse this option; the code below converts their images to
             # the requested format.
             if error.status not in (400, 422) or error.param != "response_format":
                 raise
             plain = {field: value for field, value in fields.items() if field != "response_format"}
-            relay_response = await services.runner.relay(servable, name, replace(request, body=plain), caller)
-        if not request.stream:
-            data = await relay_response.read()
-            data = await in_wanted_form(
-                data, fields.get("response_format"), exchange, services, relay_response.run
-            )
-    if not request.stream:
-        await exchange.answer(200, data)
-    elif relay_response.media_type.startswith("text/event-stream"):
-        await exchange.stream(relay_response.chunks, tells_errors=True)
-    else:
+            return await services.runner.relay(servable, name, replace(request, body=plain), caller)
+
+    async def begin(_head: Message) -> AsyncIterator[bytes]:
+        relay_response = await relay()
+        if relay_response.media_type.startswith("text/event-stream"):
+            return relay_response.chunks
         events = _events(relay_response, _EVENTS[request.operation], exchange, services)
-        await exchange.stream(events, STREAM)
+        return ending_in_errors(events, exchange)
+
+    if request.stream:
+        await exchange.stream(begin, tells_errors=True)
+        return
+    with Presence(exchange):
+        relay_response = await relay()
+        data = await relay_response.read()
+        data = await in_wanted_form(
+            data, fields.get("response_format"), exchange, services, relay_response.run
+        )
+    await exchange.answer(200, data)
 
 
 async def _events(
