@@ -1,6 +1,6 @@
 """The gateway: it receives every HTTP request, checks it once, and passes it to the target of its route.
 
-Order: route, request id, signs of a proxy, Host, Origin, body limit, caller, handler or adapter.
+Order: route, request id, signs of a proxy, Host, Origin, caller, body limit, handler or adapter.
 `portico_server.api.routes` defines the routes. This module imports no framework, so that ``/health`` answers
 immediately.
 """
@@ -177,13 +177,13 @@ class Gateway:
             return
         if not is_open:
             self._refuse_outsider(exchange)
-        self._limit(exchange)
         if route.needs_key:
             caller = exchange.caller = await self._callers.of_request(exchange)
             if exchange.connection is not None:
                 exchange.connection.admit()
             exchange.meter = self._services.runner.quotas.of(caller.id)
             self._calls.register(exchange, caller, exchange.connection)
+        self._limit(exchange)
         methods = route.methods
         if methods is None:
             handler = route.handler or self._own_handlers.get(route.path)

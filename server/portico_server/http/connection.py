@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -23,11 +22,12 @@ from portico_server.http.errors import (
     error_response,
 )
 from portico_server.http.limits import ConnectionLimits
-from portico_server.http.output import Output
+from portico_server.http.output import Output, end_writing
 from portico_server.http.progress import (
     BODY,
     COMPLETE,
     HEAD,
+    MAX_LINGER_S,
     MIN_BODY_BYTES_PER_S,
     REFUSED,
     UPGRADED,
@@ -38,9 +38,6 @@ from portico_server.http.progress import (
 
 MAX_QUEUED_REQUESTS: Final = 100
 """Maximum number of pipelined requests that wait on a connection. Another request closes the connection."""
-
-MAX_LINGER_S: Final = 2
-"""Seconds that a refused client has to read the error, while further data from the client is discarded."""
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -131,7 +128,7 @@ class HttpConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
-        self._output = Output(transport)
+        self._output = Output(transport, self._progress)
         self.address = address_group(self.client[0] if self.client else "")
         if not self._registry.enter(self):
             self._progress.phase = REFUSED
@@ -200,6 +197,9 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Handle the end of a request."""
         self._progress.phase = COMPLETE
+        if self._output.has_ended:
+            self.transport.close()
+            return
         super().on_message_complete()
         if not self._upgrades and self.cycle.response_complete:
             self._progress.enter(WAITING)
@@ -214,7 +214,11 @@ class HttpConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
+        if self._progress.phase == BODY:
+            self._progress.restart_body()
+        if self._output.has_ended:
+            self.pipeline.clear()
+        elif self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
         elif self._progress.phase == COMPLETE:
@@ -262,10 +266,11 @@ class HttpConnection(HttpToolsProtocol):
         pauses reading.
         """
         cycle, progress = self.cycle, self._progress
-        if self.flow.read_paused or cycle.waiting_for_100_continue or self.pipeline:
+        if cycle.response_complete:
+            if progress.is_drained():
+                self.transport.close()
+        elif self.flow.read_paused or cycle.waiting_for_100_continue or self.pipeline:
             progress.restart_body()
-        elif cycle.response_complete and not self._is_tracked and progress.seconds > MAX_LINGER_S:
-            self.transport.close()  # the request was refused, but the client keeps sending
         elif progress.seconds >= bounds.body_timeout:
             if progress.is_slow_body():
                 self._refuse(
@@ -291,14 +296,13 @@ class HttpConnection(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self._notify_client_left()
-        if has_started or self.transport.is_closing():
+        if has_started or self._output.has_ended or self.transport.is_closing():
             self.transport.close()
             return
         self.transport.write(error_response(error))
         # Close only the write side: closing a connection with unread bytes resets it, and the client could
         # not read the response.
-        with contextlib.suppress(OSError, RuntimeError):
-            self.transport.write_eof()
+        end_writing(self.transport)
 
     def shutdown(self) -> None:
         """Handle the shutdown of the server."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+
+from portico_server.http.progress import BODY, RequestProgress
 
 
 class Output:
     """The output to which uvicorn writes a response. `hold` delays a write until the next write, so that both are sent
-    together.
+    together. While the client is still sending its request, `close` ends the responses but keeps the connection open.
 
     Each write is a system call and a packet. If the head is held, a short response is sent in one packet instead of
     two.
     """
 
-    __slots__ = ("_holds", "_pending_data", "_transport")
+    __slots__ = ("_holds", "_pending_data", "_progress", "_transport", "has_ended")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, progress: RequestProgress) -> None:
         self._transport = transport
+        self._progress = progress
+        self.has_ended = False
+        """Whether the last response is complete and the connection stays open for the rest of the request."""
         self._pending_data = b""
         self._holds = False
 
@@ -38,8 +44,19 @@ class Output:
     def close(self) -> None:
         """See ``asyncio.BaseTransport``."""
         self.write(b"")
-        self._transport.close()
+        if self._progress.phase != BODY:
+            self._transport.close()
+            return
+        # Closing a connection with unread bytes resets it, and the client or a proxy could not read the response.
+        self.has_ended = True
+        end_writing(self._transport)
 
     def is_closing(self) -> bool:
         """See ``asyncio.BaseTransport``."""
         return self._transport.is_closing()
+
+
+def end_writing(transport: asyncio.Transport) -> None:
+    """Close the write side of a connection, and keep reading from it."""
+    with contextlib.suppress(OSError, RuntimeError):
+        transport.write_eof()

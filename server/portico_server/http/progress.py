@@ -9,6 +9,15 @@ from typing import Final
 from portico_server.http.errors import MAX_HEADER_BYTES, MAX_HEADERS
 
 MIN_BODY_BYTES_PER_S: Final = 1024
+MAX_LINGER_S: Final = 2
+"""Seconds that a refused client has to read the error, while further data from the client is discarded."""
+
+MAX_DRAIN_S: Final = 60
+MAX_DRAIN_BYTES: Final = 1024**3
+"""Maximum time and size of the rest of a body that is discarded after the response. Some proxies read the response
+only after they have sent the whole body.
+"""
+
 MAX_WRITE_STALL_S: Final = 120
 """Maximum time, in seconds, for which a client may read nothing of a response that is waiting to be sent."""
 
@@ -67,6 +76,16 @@ class RequestProgress:
     def is_slow_body(self) -> bool:
         """Return whether the body arrived more slowly than `MIN_BODY_BYTES_PER_S`."""
         return self.body_bytes < MIN_BODY_BYTES_PER_S * self.seconds
+
+    def is_drained(self) -> bool:
+        """Return whether no more of a body is read whose request has been answered: the rest arrives too slowly, or it
+        exceeds `MAX_DRAIN_S` or `MAX_DRAIN_BYTES`.
+        """
+        return (
+            (self.seconds > MAX_LINGER_S and self.is_slow_body())
+            or self.seconds > MAX_DRAIN_S
+            or self.body_bytes > MAX_DRAIN_BYTES
+        )
 
 
 class WriteStall:

@@ -14,7 +14,9 @@ from tests.daemon import ROOT
 
 from portico_server.api.routes import ROUTES, Route, as_markdown, find_route
 
+KEY = "pk-of-the-operator"
 HOST = (b"host", b"127.0.0.1")
+LENGTH = (b"content-length", b"10000000")
 KEYS_OF_ERRORS = {
     "OpenAI": {"error"},
     "Anthropic": {"type", "error", "request_id"},
@@ -30,11 +32,11 @@ CASES: Mapping[str, tuple[int, tuple[tuple[bytes, bytes], ...]]] = {
     "a foreign Host": (403, ((b"host", b"evil.example"),)),
     "two Hosts": (400, (HOST, HOST)),
     "a foreign Origin": (403, (HOST, (b"origin", b"http://evil.example"))),
-    "a body over the limit": (413, (HOST, (b"content-length", b"10000000"))),
-    "a wrong key": (401, (HOST, (b"authorization", b"Bearer pk-wrong"))),
-    "no key": (401, (HOST,)),
+    "a wrong key": (401, (HOST, LENGTH, (b"authorization", b"Bearer pk-wrong"))),
+    "no key": (401, (HOST, LENGTH)),
+    "a body over the limit": (413, (HOST, LENGTH, (b"authorization", f"Bearer {KEY}".encode()))),
 }
-"""Refused requests in the order of the checks; each case also lacks a key."""
+"""Refused requests in the order of the checks; all but the last also lack a key."""
 
 
 class Asked:
@@ -90,7 +92,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any
         return app
 
     folder = tmp_path_factory.mktemp("home")
-    async with api_server(folder, require_key=True, max_body_mb=1, wrap=hold):
+    async with api_server(folder, api_key=KEY, max_body_mb=1, wrap=hold):
         yield apps[0]
 
 

@@ -38,8 +38,7 @@ class SilentModel:
     ) -> None:
         self.card = Card("m", "model", capabilities=CAPABILITIES)
         self.may_answer = asyncio.Event()
-        self.asked = asyncio.Event()
-        self.left = asyncio.Event()
+        self.has_ended = asyncio.Event()
         self._media_type = media_type
         self._chunks = chunks
         self._error = error
@@ -48,11 +47,10 @@ class SilentModel:
         raise AssertionError("the endpoint should have relayed")
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
-        self.asked.set()
         try:
             await self.may_answer.wait()
         finally:
-            self.left.set()
+            self.has_ended.set()
         if self._error is not None:
             raise self._error
         return RelayResponse(self._media_type, self._pieces(), Usage(3, 2))
@@ -179,9 +177,9 @@ async def test_a_client_that_leaves_in_the_silence_ends_the_work(daemon: ApiServ
     daemon.add(model)
     async with daemon.client.stream("POST", stream.path, **request_fields(stream)) as response:
         await anext(response.aiter_text())
-        assert not model.left.is_set()
+        assert not model.has_ended.is_set()
     async with asyncio.timeout(60):
-        await model.left.wait()
+        await model.has_ended.wait()
 
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
