@@ -108,6 +108,11 @@ class Settings:
         "On loopback, serve requests without a key even if a proxy forwards them; only for a proxy that "
         "authenticates its users",
     )
+    trusted_proxies: str = _setting(
+        "",
+        "Proxies whose X-Forwarded-*, Forwarded and PROXY headers name the client: addresses, networks or unix, "
+        "separated by commas",
+    )
     authorization_servers: str = _setting(
         "", "OAuth servers to which MCP clients are sent for a token, as URLs, separated by commas"
     )

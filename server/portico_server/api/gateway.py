@@ -208,7 +208,11 @@ class Gateway:
             )
         host, origin = exchange.header(b"host"), exchange.header(b"origin")
         if not self._auth.needs_key:
-            exchange.proxy_sign = self._guard.proxy_sign(exchange.scope["http_version"], exchange.headers)
+            exchange.proxy_sign = self._guard.proxy_sign(
+                exchange.scope["http_version"],
+                exchange.headers,
+                is_proxied=exchange.scope.get("portico.proxied", False),
+            )
         try:
             self._guard.check_host(host)
             if origin is not None and self._guard.check_origin(

@@ -49,15 +49,19 @@ class OriginGuard:
         self._accepted_headers: set[bytes] = set()
         self._trusts_proxy = settings.trust_local_proxy
 
-    def proxy_sign(self, http_version: str, headers: Mapping[bytes, bytes]) -> str:
+    def proxy_sign(
+        self, http_version: str, headers: Mapping[bytes, bytes], *, is_proxied: bool = False
+    ) -> str:
         """Return what shows that a request did not come straight from a program on this machine, as the predicate of a
         sentence; an empty string if nothing does, or if the proxy is trusted.
 
         A proxy on this machine connects from a loopback address, as every local program does. ``headers`` are keyed by
-        lower-case name.
+        lower-case name. ``is_proxied``: the connection began with a header of the PROXY protocol.
         """
         if self._trusts_proxy:
             return ""
+        if is_proxied:
+            return "came in the PROXY protocol"
         if http_version != "1.1":  # nginx sends HTTP/1.0 to its upstream unless it is configured otherwise
             return f"uses HTTP/{http_version}, as nginx and a few old clients do"
         for name in headers:

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.http import forwarded
 from portico_server.http.connections import Connections, address_group
 from portico_server.http.errors import (
     MAX_URL_BYTES,
@@ -35,6 +36,7 @@ from portico_server.http.progress import (
     RequestProgress,
     WriteStall,
 )
+from portico_server.http.proxy_protocol import read_header
 
 MAX_QUEUED_REQUESTS: Final = 100
 """Maximum number of pipelined requests that wait on a connection. Another request closes the connection."""
@@ -67,6 +69,12 @@ class HttpConnection(HttpToolsProtocol):
         self._upgrades = False
         self._refusal: PorticoError | None = None
         self.ws_protocol_class = cast("type[asyncio.Protocol]", self._new_websocket)
+        self._opening: bytes | None = None
+        """The first bytes from a trusted proxy, until it is known whether they are a header of the PROXY protocol."""
+        self._is_forwarding = False
+        """Whether the headers of requests say where they come from, because a trusted proxy sends them."""
+        self._is_proxied = False
+        """Whether a header of the PROXY protocol has named the client."""
         self._on_leave: Callable[[], None] | None = None
         """Called if the client disconnects before its response is complete."""
 
@@ -129,7 +137,11 @@ class HttpConnection(HttpToolsProtocol):
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
         self._output = Output(transport, self._progress)
-        self.address = address_group(self.client[0] if self.client else "")
+        peer = self.client[0] if self.client else None
+        if self._registry.proxies.trusts(peer):
+            self._opening, self._is_forwarding = b"", True
+        else:
+            self.address = address_group(peer or "")
         if not self._registry.enter(self):
             self._progress.phase = REFUSED
             error = Unavailable(
@@ -149,6 +161,8 @@ class HttpConnection(HttpToolsProtocol):
         progress = self._progress
         if progress.phase == REFUSED:
             return  # discarded: the client must read the error, and closing with unread bytes resets the connection
+        if self._opening is not None and not (data := self._read_opening(self._opening + data)):
+            return
         super().data_received(data)
         if progress.phase == UPGRADED and not data.endswith(b"\n"):
             # bytes after the head, which uvicorn drops: a client must not send them before the handshake is complete
@@ -156,10 +170,38 @@ class HttpConnection(HttpToolsProtocol):
         if progress.phase == HEAD and not progress.takes_piece(len(data)):
             self._refuse(HeadersTooLarge())
 
+    def _read_opening(self, data: bytes) -> bytes:
+        """Read the header of the PROXY protocol, if the connection begins with one. Return the bytes after it."""
+        try:
+            header = read_header(data)
+        except ValueError as error:
+            self._refuse(MalformedRequest(f"Invalid PROXY header: {error}."))
+            return b""
+        self._opening = data if header is None else None
+        if header is None:
+            return b""
+        if header.client:
+            self.client = (header.client, 0)
+            self._is_proxied = True
+            self._is_forwarding = self._registry.proxies.trusts(header.client)
+            self._registry.move(self, address_group(header.client))
+        if header.is_tls:
+            self.scheme = "https"
+        return data[header.size :]
+
+    def _name_origin(self) -> None:
+        """Make the request say where it comes from, as a trusted proxy reports it."""
+        origin = self._registry.proxies.origin(self.headers, self.client[0] if self.client else "")
+        if origin is not None:
+            forwarded.apply(origin, self.scope)
+            self._registry.move(self, address_group(origin.client))
+
     def on_message_begin(self) -> None:
         """Handle the beginning of a request."""
         super().on_message_begin()
         self.scope["portico.connection"] = self  # type: ignore[typeddict-unknown-key]
+        if self._is_proxied:
+            self.scope["portico.proxied"] = True  # type: ignore[typeddict-unknown-key]
         self._progress.begin()
 
     def on_url(self, url: bytes) -> None:
@@ -181,6 +223,8 @@ class HttpConnection(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_QUEUED_REQUESTS:
             raise httptools.HttpParserError("too many pipelined requests")
         self._progress.enter(BODY)
+        if self._is_forwarding:
+            self._name_origin()
         self._upgrades = bool(self.parser.should_upgrade()) and self._should_upgrade()
         super().on_headers_complete()
         if self._upgrades:

@@ -16,6 +16,7 @@ from typing import Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from portico_server.http.forwarded import TrustedProxies
 from portico_server.http.limits import ConnectionLimits
 from portico_server.http.progress import COMPLETE, WAITING
 
@@ -24,7 +25,9 @@ class Connection(Protocol):
     """The interface of a connection that `Connections` manages."""
 
     address: str
-    """The address of the client, or the group of addresses that counts as one; see `address_group`."""
+    """The address of the client, or the group of addresses that counts as one; see `address_group`. It is empty, and
+    not limited, until a trusted proxy names its client.
+    """
 
     @property
     def phase(self) -> int:
@@ -43,8 +46,9 @@ class Connection(Protocol):
 class Connections:
     """All connections of a server. Call `sweep` once a second."""
 
-    def __init__(self, bounds: ConnectionLimits) -> None:
+    def __init__(self, bounds: ConnectionLimits, proxies: TrustedProxies) -> None:
         self.bounds = bounds
+        self.proxies = proxies
         self.is_closing = False
         """True once the server stops: each connection closes after its next response, which announces this."""
         self._answer = asyncio.Event()
@@ -60,7 +64,7 @@ class Connections:
         """Return whether a new connection may stay. Another connection may be closed to make room."""
         bounds = self.bounds
         neighbours = self._by_address.setdefault(connection.address, {})
-        if len(neighbours) >= bounds.per_address:
+        if connection.address and len(neighbours) >= bounds.per_address:
             next(iter(neighbours)).cut()
         elif len(self._strangers) >= bounds.strangers:
             next(iter(self._strangers)).cut()
@@ -73,6 +77,23 @@ class Connections:
         self._strangers[connection] = None
         self._open_connections[connection] = None
         return True
+
+    def move(self, connection: Connection, address: str) -> None:
+        """Count the connection of a proxy for the client that the proxy has named. Another connection of this client
+        may be closed.
+        """
+        if connection.address == address:
+            return
+        is_counted = connection in self._strangers
+        if is_counted:
+            self._forget_address(connection)
+        connection.address = address
+        if not is_counted:
+            return
+        neighbours = self._by_address.get(address, {})
+        if len(neighbours) >= self.bounds.per_address:
+            next(iter(neighbours)).cut()
+        self._by_address.setdefault(address, {})[connection] = None
 
     def admit(self, connection: Connection) -> None:
         """Mark a connection as authenticated: it is no longer a stranger."""

@@ -19,6 +19,7 @@ import uvicorn
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.http.connection import HttpConnection
 from portico_server.http.connections import Connections
+from portico_server.http.forwarded import TrustedProxies
 from portico_server.http.limits import ConnectionLimits
 from portico_server.settings import MB_BYTES, Settings
 
@@ -162,7 +163,9 @@ class HttpServer(uvicorn.Server):
         self.serving = asyncio.Event()
         self.stopped_accepting = asyncio.Event()
         """Set once the server has closed its listening socket and its idle connections."""
-        self.connections = Connections(ConnectionLimits.of(settings))
+        self.connections = Connections(
+            ConnectionLimits.of(settings), TrustedProxies(settings.trusted_proxies)
+        )
         super().__init__(
             uvicorn.Config(
                 app,

@@ -30,7 +30,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     """
 
     def __init__(
-        self, *arguments: Any, connection: object, on_leave: Callable[[], None], **options: Any
+        self, *arguments: Any, connection: Any, on_leave: Callable[[], None], **options: Any
     ) -> None:
         super().__init__(*arguments, **options)
         self._connection = connection
@@ -77,6 +77,12 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """
         super().handle_connect(event)
         scope: Any = getattr(self, "scope", {})
+        request_scope = self._connection.scope
+        scope["client"] = request_scope["client"]
+        scope["scheme"] = "wss" if request_scope["scheme"] == "https" else "ws"
+        for name in ("portico.prefix", "portico.proxied"):
+            if name in request_scope:
+                scope[name] = request_scope[name]
         scope["portico.connection"] = self._connection
         scope["portico.socket"] = self
 
