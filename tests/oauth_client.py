@@ -57,8 +57,7 @@ async def consent(url: str, query: str, key: str, *, approve: bool = True) -> di
 @asynccontextmanager
 async def mcp_client(address: str, key: str, storage: TokenStorage, **options: Any) -> AsyncIterator[Client]:
     """Connect the MCP package's client to a bare address; the owner of ``key`` grants what it asks for."""
-    parts = urlsplit(address)
-    url = f"{parts.scheme}://{parts.netloc}"
+    url = address.partition("/mcp")[0]
     redirect_parameters: dict[str, str] = {}
 
     async def open_browser(location: str) -> None:

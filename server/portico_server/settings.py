@@ -101,7 +101,9 @@ class Settings:
     allowed_hosts: str = _setting("", "Additional Host names to accept, separated by commas")
     allowed_origins: str = _setting("", "Web origins that can call from a browser, separated by commas")
     public_url: str = _setting(
-        "", "Address at which clients reach the daemon behind a proxy: https://HOST; requires a key"
+        "",
+        "Address at which clients reach the daemon behind a proxy: https://HOST or https://HOST/PATH; requires a "
+        "key",
     )
     trust_local_proxy: bool = _setting(
         False,

@@ -81,11 +81,9 @@ class Callers:
         sign_ins = self._services.sign_ins
         scope = exchange.scope
         if b"cookie" in exchange.headers and sign_ins.clients:
-            secure = exchange.base_url(self._services.settings).startswith("https:")
-            secret = cookies.cookie(exchange.headers, cookies.SIGNED_IN, secure=secure)
-            if secret and cookies.is_of_our_page(
-                exchange.headers, scope["method"], secure=secure, socket=socket
-            ):
+            base = exchange.base_url(self._services.settings)
+            secret = cookies.cookie(exchange.headers, cookies.SIGNED_IN, secure=base.startswith("https:"))
+            if secret and cookies.is_of_our_page(exchange.headers, scope["method"], base, socket=socket):
                 return await self._signed_in(exchange, secret)
         return await self._with_key(exchange, None)
 

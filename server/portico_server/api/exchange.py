@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
 from portico_server.api import errors
-from portico_server.api.auth.protected_resource import address
 from portico_server.api.body_memory import FREE_BODY_BYTES, BodyMemory
 from portico_server.api.error_shape import OPENAI, Shape
 from portico_server.api.errors import RawHeaders
@@ -182,9 +181,15 @@ class Exchange:
         return self.headers.get(name)
 
     def base_url(self, settings: Settings) -> str:
-        """Return the daemon's address as this client sees it, without a trailing slash."""
-        host = self.header(b"host")
-        return address(settings, self.scope.get("scheme", "http"), host.decode("latin-1") if host else None)
+        """Return the daemon's address as this client sees it, without a trailing slash: ``public_url``, or the address
+        of this request, which trusted proxies may report.
+        """
+        if settings.public_url:
+            return settings.public_url.rstrip("/")
+        raw_host = self.header(b"host")
+        host = raw_host.decode("latin-1") if raw_host else f"{settings.host}:{settings.port}"
+        scheme = "https" if self.scope.get("scheme") in ("https", "wss") else "http"
+        return f"{scheme}://{host}{self.scope.get('portico.prefix', '')}"
 
     async def receive(self) -> Message:
         """Return the next ASGI message. Raise `TooLarge` as soon as the body exceeds the limit."""

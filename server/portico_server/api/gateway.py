@@ -24,7 +24,8 @@ from portico_server.api.errors import NotAllowedHere, RawHeaders, unknown_url
 from portico_server.api.exchange import ClientLeft, Exchange, Message, Receive, Scope, Send
 from portico_server.api.health import Readiness, answer_health
 from portico_server.api.origins import OriginGuard, refuse_proxied
-from portico_server.api.routes import ANY_PATH, GATEWAY, SOCKETS, Route, find_route, with_version
+from portico_server.api.path_prefix import FOLDER, is_prefix, prefix_in, without_prefix
+from portico_server.api.routes import ANY_PATH, GATEWAY, PAGE_FILES, SOCKETS, Route, find_route, with_version
 from portico_server.api.services import ApiServices
 from portico_server.api.socket import FAILURE_CLOSE_CODE, POLICY_CLOSE_CODE, WebSocket
 from portico_server.core import trace
@@ -61,6 +62,7 @@ class Gateway:
         self._auth = auth
         self._callers = Callers(services, auth)
         self._guard = OriginGuard(services.settings)
+        self._prefix = prefix_in(services.settings)
         self._body_limit = services.settings.max_body_mb * MB_BYTES
         # A form is larger than the file that it contains.
         self._upload_limit = services.settings.max_file_mb * MB_BYTES + MB_BYTES
@@ -90,7 +92,9 @@ class Gateway:
             await self._open_socket(scope, receive, send)
             return
         assert scope["type"] == "http", "the server is configured without lifespan"
-        route = find_route(scope["path"])
+        if self._prefix or "portico.prefix" in scope:
+            scope = self._without_prefix(scope)
+        route = find_route(scope["path"]) if scope["path"] else FOLDER
         if route is ANY_PATH and (path := with_version(scope["path"])) is not None:
             scope = {**scope, "path": path}
             route = find_route(path)
@@ -124,6 +128,8 @@ class Gateway:
         async def refuse(message: Message) -> None:
             await send({**message, "type": f"websocket.{message['type']}"})
 
+        if self._prefix or "portico.prefix" in scope:
+            scope = self._without_prefix(scope)
         exchange = Exchange({**scope, "method": "GET"}, receive, refuse, self._body_limit)
         exchange.memory = self._body_memory
         connection, exchange.connection = exchange.connection, None  # the connection writes HTTP
@@ -167,11 +173,18 @@ class Gateway:
                 "GET", path if route else "", status, perf_counter() - started_at
             )
 
+    def _without_prefix(self, scope: Scope) -> Scope:
+        """Return the scope without the prefix that ``public_url`` has or a trusted proxy reports."""
+        reported = scope.get("portico.prefix", "")
+        if reported and not is_prefix(reported):
+            scope["portico.prefix"] = reported = ""
+        return without_prefix(scope, tuple(prefix for prefix in (reported, self._prefix) if prefix))
+
     async def _answer(self, exchange: Exchange, route: Route) -> None:
         scope = exchange.scope
         method: str = scope["method"]
         is_open = route.adapter == GATEWAY
-        self._guard_page(exchange, is_open=is_open)
+        self._guard_page(exchange, is_open=is_open, is_asset=route is PAGE_FILES)
         if method == "OPTIONS" and exchange.header(b"access-control-request-method") is not None:
             await exchange.answer(204, b"", [])
             return
@@ -198,9 +211,10 @@ class Gateway:
         else:
             raise NotAllowedHere(method, route.path, ", ".join(methods))
 
-    def _guard_page(self, exchange: Exchange, *, is_open: bool = False) -> None:
+    def _guard_page(self, exchange: Exchange, *, is_open: bool = False, is_asset: bool = False) -> None:
         """Look for signs of a proxy, and check Host and Origin. If a page from another origin is allowed, every
-        response gets the CORS headers for it. ``is_open``: the path is served to everybody.
+        response gets the CORS headers for it. ``is_open``: the path is served to everybody. ``is_asset``: it is a file
+        of the page, which browsers request with an Origin, and which no other page can read without CORS headers.
         """
         if exchange.repeats_headers and sum(name == b"host" for name, _ in exchange.scope["headers"]) > 1:
             raise InvalidRequest(
@@ -215,8 +229,10 @@ class Gateway:
             )
         try:
             self._guard.check_host(host)
-            if origin is not None and self._guard.check_origin(
-                origin, host, exchange.scope.get("scheme", "http")
+            if (
+                origin is not None
+                and not is_asset
+                and self._guard.check_origin(origin, host, exchange.scope.get("scheme", "http"))
             ):
                 exchange.extra += [(b"access-control-allow-origin", origin), *CORS]
         except Forbidden:

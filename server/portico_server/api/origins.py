@@ -45,6 +45,9 @@ class OriginGuard:
             word.rstrip("/") for word in comma_separated(settings.allowed_origins.lower())
         )
         public = urlsplit(settings.public_url.lower())
+        if public.hostname:
+            self._hosts.add(public.hostname)
+        self._public_origin = origin_of(settings.public_url)
         self._secure_host = public.netloc if public.scheme == "https" else ""
         self._accepted_headers: set[bytes] = set()
         self._trusts_proxy = settings.trust_local_proxy
@@ -109,7 +112,7 @@ class OriginGuard:
         origin = raw.decode("latin-1").lower().rstrip("/")
         own_host = (host or b"").decode("latin-1").lower()
         secure = scheme in ("https", "wss") or (own_host != "" and own_host == self._secure_host)
-        if is_own_origin(origin, own_host, secure=secure):
+        if origin == self._public_origin != "" or is_own_origin(origin, own_host, secure=secure):
             return False
         if origin in self._origins or "*" in self._origins:
             return True
@@ -137,6 +140,13 @@ def refuse_proxied(sign: str) -> None:
             "users.",
             code="missing_api_key",
         )
+
+
+def origin_of(url: str) -> str:
+    """Return the origin of a page at an address, as browsers send it; an empty string for an empty address."""
+    parts = urlsplit(url.lower())
+    default_port = ":443" if parts.scheme == "https" else ":80"
+    return f"{parts.scheme}://{parts.netloc.removesuffix(default_port)}" if parts.netloc else ""
 
 
 def is_own_origin(origin: str, host: str, *, secure: bool) -> bool:

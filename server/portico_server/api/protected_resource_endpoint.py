@@ -27,5 +27,5 @@ async def get_protected_endpoint(path: str, services: TheServices, request: Requ
 
 
 def _resource(services: TheServices, request: Request, path: str) -> dict[str, Any]:
-    base = protected_resource.address(services.settings, request.url.scheme, request.headers.get("host"))
+    base = request.scope["portico.exchange"].base_url(services.settings)
     return dict(protected_resource.metadata(services.settings, base, path, needs_key=services.auth.needs_key))

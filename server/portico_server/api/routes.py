@@ -129,6 +129,9 @@ def _absent(feature: Feature) -> Iterator[Route]:
 ANY_PATH: Final = Route("*", "OpenAI, Portico")
 """The route for paths that no other route serves, which are FastAPI's own routes and unknown paths."""
 
+PAGE_FILES: Final = Route("/web/*", "Portico", needs_key=False)
+"""The route for the files of the page."""
+
 _OF_THE_CORE: Final = (
     Route("/health", "Portico", adapter=GATEWAY, needs_key=False),
     Route("/ready", "Portico", adapter=GATEWAY, needs_key=False),
@@ -141,7 +144,7 @@ _OF_THE_CORE: Final = (
     Route(START, "Portico", needs_key=False),
     Route(CALLBACK, "Portico", needs_key=False),
     Route("/", "Portico", needs_key=False),
-    Route("/web/*", "Portico", needs_key=False),
+    PAGE_FILES,
     Route("/favicon.ico", "Portico", needs_key=False),
     Route("/docs", "Portico", needs_key=False),
     Route("/docs/*", "Portico", needs_key=False),

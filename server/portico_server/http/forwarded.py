@@ -28,7 +28,7 @@ UNIX: Final = "unix"
 MAX_HOPS: Final = 32
 """Maximum number of addresses that are read of a list, from its end."""
 
-_PREFIX = re.compile(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,64}){1,8}/?")
+_PREFIX = re.compile(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,64}){1,8}")
 _HOST = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _PAIR = re.compile(r'[ \t]*(?:([A-Za-z0-9-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*)))?[ \t]*(?:([;,])|$)')
 _SCHEMES: Final = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
@@ -87,8 +87,8 @@ class TrustedProxies:
             return None
         common = self._origin_of(_common_hops(fields), peer)
         standard = self._origin_of(_standard_hops(fields.get(b"forwarded", "")), peer)
-        prefixes = [word.strip() for word in fields.get(b"x-forwarded-prefix", "").split(",")]
-        prefix = prefixes[-1].rstrip("/") if _PREFIX.fullmatch(prefixes[-1]) else ""
+        prefix = fields.get(b"x-forwarded-prefix", "").rpartition(",")[2].strip().rstrip("/")
+        prefix = prefix if is_path_prefix(prefix) else ""
         if common is None or standard is None:
             return _with_prefix(common or standard or RequestOrigin(peer), prefix)
         # Most proxies write one of the two and pass the other on as the client sent it, so that nothing is known if
@@ -128,6 +128,11 @@ def read_address(text: str) -> Address | None:
     except ValueError:
         return None
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
+def is_path_prefix(path: str) -> bool:
+    """Return whether a path is plain: absolute, without a trailing slash, an encoded character or a step upwards."""
+    return _PREFIX.fullmatch(path) is not None
 
 
 def apply(origin: RequestOrigin, scope: Any) -> None:

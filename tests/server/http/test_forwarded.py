@@ -341,17 +341,17 @@ async def test_connections_of_a_proxy_count_for_their_clients(tmp_path: Path) ->
         wire(api) as first,
         wire(api) as second,
         wire(api) as third,
+        wire(api) as stranger,
     ):
-        async with wire(api) as stranger:
-            assert [await ask_as(client, CLIENT) for client in (first, second)] == [200, 200]
-            assert await ask_as(stranger, LIAR) == 200
-            assert await ask_as(third, CLIENT) == 200
-            assert await first.rest() == b""  # the oldest connection of this client made room
-            assert [await ask_as(client, CLIENT) for client in (second, third)] == [200, 200]
-            assert await ask_as(stranger, LIAR) == 200
-            assert await ask_as(stranger, CLIENT) == 200  # the proxy sends another client's request on it
-            await turn(api)
-            assert await second.rest() == b""
+        assert [await ask_as(client, CLIENT) for client in (first, second)] == [200, 200]
+        assert await ask_as(stranger, LIAR) == 200
+        assert await ask_as(third, CLIENT) == 200
+        assert await first.rest() == b""  # the oldest connection of this client made room
+        assert [await ask_as(client, CLIENT) for client in (second, third)] == [200, 200]
+        assert await ask_as(stranger, LIAR) == 200
+        assert await ask_as(stranger, CLIENT) == 200  # the proxy sends another client's request on it
+        await turn(api)
+        assert await second.rest() == b""
 
 
 @pytest.mark.parametrize(

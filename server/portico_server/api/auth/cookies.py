@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from portico_server.api.origins import is_own_origin
+from portico_server.api.origins import is_own_origin, origin_of
 
 STARTED: Final = "portico-signing-in"
 """Cookie of a browser that was sent to an issuer to sign in."""
@@ -43,10 +43,8 @@ def cookie(headers: Mapping[bytes, bytes], name: str, *, secure: bool) -> str | 
     return None
 
 
-def is_of_our_page(
-    headers: Mapping[bytes, bytes], method: str, *, secure: bool, socket: bool = False
-) -> bool:
-    """Return whether a request comes from a page of the daemon's own origin. ``secure``: its address has https.
+def is_of_our_page(headers: Mapping[bytes, bytes], method: str, base: str, *, socket: bool = False) -> bool:
+    """Return whether a request comes from a page of the daemon's own origin. ``base`` is the daemon's address.
 
     Browsers state the relation of the origins in requests over https and in requests to this machine. In other
     requests they send the page's origin, except when a page reads from its own origin.
@@ -58,4 +56,5 @@ def is_of_our_page(
     if origin is None:
         return method in ("GET", "HEAD") and not socket
     host = headers.get(b"host", b"").decode("latin-1").lower()
-    return is_own_origin(origin.decode("latin-1").lower(), host, secure=secure)
+    text = origin.decode("latin-1").lower()
+    return text == origin_of(base) or is_own_origin(text, host, secure=base.startswith("https:"))

@@ -24,15 +24,6 @@ def is_protected(path: str) -> bool:
     return path == "/mcp" or path.startswith("/mcp/")
 
 
-def address(settings: Settings, scheme: str, host: str | None) -> str:
-    """Return the daemon's address as clients see it, without a trailing slash. It comes from the setting
-    ``public_url``, or from the request.
-    """
-    if settings.public_url:
-        return settings.public_url.rstrip("/")
-    return f"{scheme}://{host or f'{settings.host}:{settings.port}'}"
-
-
 def metadata_url(base: str, path: str) -> str:
     """Return the address of the metadata of the resource at ``path``."""
     return f"{base}{WELL_KNOWN}{quote(path)}"

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from portico.schemas.keys import Whoami
-from portico_server.api.auth import cookies, protected_resource
+from portico_server.api.auth import cookies
 from portico_server.api.auth.cookies import SIGNED_IN, STARTED
 from portico_server.api.auth.credentials import OPERATOR
 from portico_server.api.auth.sign_ins import CALLBACK, START, START_LIFE_S, SignInFailed
@@ -85,13 +86,14 @@ async def finish_sign_in(request: Request, services: TheServices) -> Response:
     base = _base(request, services)
     exchange: Exchange = request.scope["portico.exchange"]
     start_cookie = cookies.cookie(exchange.headers, STARTED, secure=base.startswith("https:")) or ""
-    response = Response(status_code=303, headers={**_PRIVATE, "Location": "/"})
+    page = f"{urlsplit(base).path}/"
+    response = Response(status_code=303, headers={**_PRIVATE, "Location": page})
     _set_cookie(response, base, STARTED, "", 0)
     try:
         secret = await services.sign_ins.finish(start_cookie, dict(request.query_params), base + CALLBACK)
         _set_cookie(response, base, SIGNED_IN, secret, None)
     except SignInFailed as error:
-        response.headers["Location"] = f"/?sign-in={error.code}"
+        response.headers["Location"] = f"{page}?sign-in={error.code}"
     return response
 
 
@@ -108,7 +110,8 @@ async def sign_out(request: Request, response: Response, services: TheServices) 
 
 
 def _base(request: Request, services: ApiServices) -> str:
-    return protected_resource.address(services.settings, request.url.scheme, request.headers.get("host"))
+    exchange: Exchange = request.scope["portico.exchange"]
+    return exchange.base_url(services.settings)
 
 
 def _require_page(request: Request, base: str) -> None:
@@ -116,8 +119,7 @@ def _require_page(request: Request, base: str) -> None:
     out.
     """
     exchange: Exchange = request.scope["portico.exchange"]
-    secure = base.startswith("https:")
-    if not cookies.is_of_our_page(exchange.headers, exchange.scope["method"], secure=secure):
+    if not cookies.is_of_our_page(exchange.headers, exchange.scope["method"], base):
         raise Forbidden(
             "Only this daemon's own page may call this endpoint. Programs send a key or a token with each "
             "call.",

@@ -105,7 +105,7 @@ class McpAdapter:
     ``patience``: seconds after which a call may become a task; ``feed``: connects the daemons that share the database,
     ``None`` for a single daemon; ``sessions``: maximum number of open sessions; ``models``: models offered as tools,
     ``*`` for all; ``find``: whether clients search for tools instead of listing all; ``view_calls``: the tools for
-    hosts that show views; ``public_url``: the daemon's address in links to documents, if requests have another.
+    hosts that show views.
     """
 
     def __init__(
@@ -126,7 +126,6 @@ class McpAdapter:
         models: frozenset[str] = frozenset(),
         find: FoundTools = LISTED,
         view_calls: ViewTools | None = None,
-        public_url: str = "",
     ) -> None:
         self._registry = registry
         self._held_runs = HeldRuns()
@@ -153,7 +152,6 @@ class McpAdapter:
             models,
             find,
             view_calls,
-            public_url,
         )
         server = _server(tools, resources, PromptOffers(prompts), registry, library, self._changes)
         server.add_request_handler("skills/list", types.PaginatedRequestParams, skill_offers.list)
@@ -239,7 +237,6 @@ def build(services: ApiServices) -> ProtocolAdapter:
         models=frozenset(comma_separated(services.settings.mcp_models)),
         find=FoundTools(services.tool_search, services.settings.mcp_tool_search),
         view_calls=ViewTools(Drawings(services), services.questions, services.runner),
-        public_url=services.settings.public_url,
     )
     return ProtocolAdapter(adapter, adapter.lifespan)
 

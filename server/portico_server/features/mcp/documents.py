@@ -84,13 +84,10 @@ def replaces(card: Card) -> bool:
 
 
 class DocumentTools:
-    """The tools over the stores that a caller may read at an endpoint. ``public_url`` is the daemon's address for
-    links; if it is empty, links have the address of the request.
-    """
+    """The tools over the stores that a caller may read at an endpoint."""
 
-    def __init__(self, library: Library, public_url: str = "") -> None:
+    def __init__(self, library: Library) -> None:
         self._library = library
-        self._public_url = public_url.rstrip("/")
 
     def work(
         self,
@@ -153,8 +150,7 @@ class DocumentTools:
 
     def _url(self, context: ServerRequestContext[Any], store: str, file_id: str) -> str:
         """Return the address of a document in the page."""
-        assert context.request is not None, "the protocol adapter is served over HTTP only"
-        base = self._public_url or str(context.request.base_url).rstrip("/")
+        base = incoming.base_url_of(context)
         return f"{base}/#/library/documents/{quote(store, safe='')}/{quote(file_id, safe='')}"
 
 

@@ -20,6 +20,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from starlette.types import Scope
 
+from portico_server.api.exchange import Exchange
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Card
@@ -34,6 +35,16 @@ def caller_of(context: ServerRequestContext[Any]) -> Principal:
     assert context.request is not None, "the protocol adapter is served over HTTP only"
     caller: Principal = context.request.scope[_KEY]
     return caller
+
+
+def base_url_of(context: ServerRequestContext[Any]) -> str:
+    """Return the daemon's address as the client of this request sees it, without a trailing slash."""
+    assert context.request is not None, "the protocol adapter is served over HTTP only"
+    scope = context.request.scope
+    exchange: Exchange | None = scope.get("portico.exchange")
+    if exchange is None:  # the adapter is served without the gateway
+        return str(context.request.base_url).rstrip("/")
+    return exchange.base_url(scope["portico.services"].settings)
 
 
 def bind(scope: Scope) -> None:

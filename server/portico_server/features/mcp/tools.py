@@ -237,9 +237,8 @@ class ToolCalls:
         models: frozenset[str] = frozenset(),
         find: FoundTools = LISTED,
         view_calls: ViewTools | None = None,
-        public_url: str = "",
     ) -> None:
-        self._documents = DocumentTools(library, public_url)
+        self._documents = DocumentTools(library)
         self._models = models
         self._view_calls = view_calls
         self._find_tools = find

@@ -10,7 +10,6 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from portico.schemas.keys import Consent, ConsentAnswer
-from portico_server.api.auth import protected_resource
 from portico_server.api.auth.grants import narrow_scopes
 from portico_server.api.auth.oauth_errors import RedirectedError
 from portico_server.api.endpoint import Caller, TheAuth, TheServices, new_router
@@ -35,7 +34,7 @@ class ConsentDecision(BaseModel, extra="forbid"):
 
 
 async def _read(query: str, request: Request, services: ApiServices) -> AuthorizationRequest:
-    base = protected_resource.address(services.settings, request.url.scheme, request.headers.get("host"))
+    base = request.scope["portico.exchange"].base_url(services.settings)
     require_server(services, base)
     return await read_request(query, base, services.oauth_clients)
 
