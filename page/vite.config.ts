@@ -5,7 +5,11 @@ import { views } from "./views.ts";
 const OLD_FONTS = /,\s*url\([^)]*\.(?:woff|ttf)\)\s*format\("(?:woff|truetype)"\)/g;
 
 export default defineConfig({
-  base: "/web/",
+  // The page is in the folder of the daemon's address, which may have a path, and its assets are in "web" there.
+  base: "./",
+  experimental: {
+    renderBuiltUrl: (name, { hostType }) => (hostType === "html" ? `web/${name}` : { relative: true }),
+  },
   publicDir: false,
   plugins: [
     preact(),

@@ -2,6 +2,7 @@
 
 import { effect, signal } from "@preact/signals";
 import { useLayoutEffect, useState } from "preact/hooks";
+import { addressOf } from "./address";
 import { LanguageButton } from "./alone/Alone";
 import { key, sentence, storeKey } from "./api";
 import { ChatView, exportConversation } from "./chat/ChatView";
@@ -117,7 +118,7 @@ export function App() {
             )}
           </button>
           <LanguageButton />
-          <a href="/docs">API</a>
+          <a href={addressOf("/docs")}>API</a>
           {person.value && !key.value && (
             <button
               type="button"

@@ -1,10 +1,12 @@
 // Requests to this daemon. All responses are data: nothing in them becomes markup here.
 
 import { signal } from "@preact/signals";
+import { addressOf, storageName } from "./address";
+import { notJson, proxyTrouble } from "./proxy";
 
 export { sentence } from "./format";
 
-const KEY_NAME = "portico-key";
+const KEY_NAME = storageName("portico-key");
 
 /** The key that is sent with every request, or an empty string if the daemon needs none. */
 export const key = signal(sessionStorage.getItem(KEY_NAME) ?? localStorage.getItem(KEY_NAME) ?? "");
@@ -56,7 +58,7 @@ export async function send(path: string, options: Options = {}): Promise<Respons
   const body = options.json === undefined ? options.body : JSON.stringify(options.json);
   let response: Response;
   try {
-    response = await fetch(path, {
+    response = await fetch(addressOf(path), {
       method: options.method ?? (body === undefined ? "GET" : "POST"),
       headers,
       cache: "no-store",
@@ -69,17 +71,36 @@ export async function send(path: string, options: Options = {}): Promise<Respons
     throw new ApiError("The daemon does not answer.", 0, "no_answer");
   }
   if (response.ok) return response;
-  const document = (await response.json().catch(() => null)) as {
-    error?: { message?: string; code?: string };
-  };
-  const message = document?.error?.message ?? `The daemon answered ${response.status}.`;
-  throw new ApiError(message, response.status, document?.error?.code ?? null);
+  const size = typeof body === "string" ? new Blob([body]).size : 0;
+  throw errorOf(response.status, response.headers.get("Server") ?? "", await response.text(), size);
+}
+
+/**
+ * Returns the error in a response. An error that is not JSON is from a proxy: its code is `proxy`. `server`: the
+ * header `Server`; `sent`: the bytes of the request, or 0 if unknown.
+ */
+export function errorOf(status: number, server: string, text: string, sent: number): ApiError {
+  const error = parsed<{ error?: { message?: string; code?: string } }>(text)?.error;
+  if (!error?.message) return new ApiError(proxyTrouble(status, server, text, sent), status, "proxy");
+  return new ApiError(error.message, status, error.code ?? null);
+}
+
+/** Returns the value of a JSON text, or null if the text is not JSON. */
+export function parsed<T>(text: string): T | null {
+  try {
+    return JSON.parse(text) as T;
+  } catch {
+    return null;
+  }
 }
 
 /** Sends a request and returns the JSON of its response. */
 export async function json<T>(path: string, options: Options = {}): Promise<T> {
   const response = await send(path, options);
-  return response.status === 204 ? (undefined as T) : ((await response.json()) as T);
+  if (response.status === 204) return undefined as T;
+  if (/^text\/html\b/.test(response.headers.get("Content-Type") ?? ""))
+    throw new ApiError(notJson(), response.status, "proxy");
+  return (await response.json()) as T;
 }
 
 /** Returns the rows of a list. */

@@ -1,5 +1,6 @@
 // Numbers and times as text, in the language of the page.
 
+import { addressOf } from "./address";
 import type { Place } from "./types";
 import { language } from "./words/words";
 
@@ -84,7 +85,7 @@ export function callSnippet(model: string): string {
   return [
     "from openai import OpenAI",
     "",
-    `client = OpenAI(base_url=${JSON.stringify(`${location.origin}/v1`)}, api_key="…")`,
+    `client = OpenAI(base_url=${JSON.stringify(addressOf("/v1"))}, api_key="…")`,
     `answer = client.responses.create(model=${JSON.stringify(model)}, input="…")`,
     "print(answer.output_text)",
   ].join("\n");

@@ -5,7 +5,7 @@ import { Consent } from "./alone/Consent";
 import { Public } from "./alone/Public";
 import { watchConversations } from "./chat/conversation";
 import { route } from "./route";
-import { CONSENT, comeBack } from "./signIn";
+import { comeBack, isConsent } from "./signIn";
 import { watchStatus } from "./status";
 import "./design.css";
 import "./style.css";
@@ -19,8 +19,9 @@ const isPublic = route.peek().view === PUBLIC;
 route.subscribe(({ view }) => {
   if ((view === PUBLIC) !== isPublic) location.reload();
 });
+place?.replaceChildren(); // the words for a browser that could not load this script
 if (place && alone !== undefined) render(<Alone title={alone} />, place);
-else if (place && location.pathname === CONSENT) render(<Consent />, place);
+else if (place && isConsent()) render(<Consent />, place);
 else if (place && isPublic) render(<Public />, place);
 else if (place) {
   comeBack();

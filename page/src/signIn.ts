@@ -1,6 +1,7 @@
 // Sign-in through an issuer. The browser stores a cookie that scripts cannot read, so the page only knows the user.
 
 import { signal } from "@preact/signals";
+import { addressOf, storageName } from "./address";
 import { json } from "./api";
 import { go } from "./route";
 import type { Whoami } from "./types";
@@ -8,7 +9,10 @@ import type { Whoami } from "./types";
 /** The path of the page on which a person answers an OAuth client. */
 export const CONSENT = "/authorize";
 
-const PLACE_NAME = "portico-place";
+const PLACE_NAME = storageName("portico-place");
+
+/** Returns whether this page is the page of consent. */
+export const isConsent = () => location.pathname === new URL(addressOf(CONSENT)).pathname;
 
 /** The issuers that users can sign in with. */
 export const issuers = signal<string[]>([]);
@@ -34,8 +38,7 @@ export async function lookWhoCalls(locked: boolean): Promise<void> {
 export async function signIn(issuer: string): Promise<void> {
   refused.value = "";
   const { address } = await json<{ address: string }>("/api/sign-in", { json: { issuer } });
-  const isConsent = location.pathname === CONSENT;
-  sessionStorage.setItem(PLACE_NAME, isConsent ? CONSENT + location.search : location.hash);
+  sessionStorage.setItem(PLACE_NAME, isConsent() ? CONSENT + location.search : location.hash);
   location.assign(address);
 }
 
@@ -49,7 +52,7 @@ export function comeBack(): void {
   refused.value = new URLSearchParams(location.search).get("sign-in") ?? "";
   const place = sessionStorage.getItem(PLACE_NAME);
   sessionStorage.removeItem(PLACE_NAME);
-  if (refused.value) history.replaceState(null, "", `/${location.hash}`);
-  if (place?.startsWith(`${CONSENT}?`)) location.replace(place);
+  if (refused.value) history.replaceState(null, "", addressOf(`/${location.hash}`));
+  if (place?.startsWith(`${CONSENT}?`)) location.replace(addressOf(place));
   else if (place) go(place, true);
 }

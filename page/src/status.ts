@@ -32,10 +32,12 @@ export async function refresh(): Promise<void> {
     locked.value = false;
     trouble.value = "";
   } catch (error) {
-    locked.value = error instanceof ApiError && error.status === 401;
+    locked.value = error instanceof ApiError && error.status === 401 && error.code !== "proxy";
     const ended = error instanceof ApiError && error.code === "sign_in_ended";
     if (ended) refused.value ||= "ended";
-    trouble.value = locked.value && (ended || !key.peek()) ? "" : sentence(error);
+    // A daemon without keys refuses what a proxy forwards. Its message says what to do; a missing key needs none.
+    const needsWords = /trust_local_proxy/.test(sentence(error));
+    trouble.value = locked.value && (ended || !(key.peek() || needsWords)) ? "" : sentence(error);
     if (ended) askedWith = null;
   }
   if (askedWith !== key.peek() && (locked.value || !trouble.value)) {

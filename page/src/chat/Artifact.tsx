@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { addressOf } from "../address";
 import type { CodeAction } from "../parts/Markdown";
 import { codeBlocks } from "../parts/markdown";
 import { Copy, Dialog, saveAs } from "../parts/ui";
@@ -10,7 +11,7 @@ import { messages } from "./conversation";
 import { textOf } from "./sessions";
 
 /** The document of the frame, which writes what it receives. The daemon serves it with a policy of its own. */
-const FRAME = "/web/artifact.html";
+const FRAME = addressOf("/web/artifact.html");
 const TYPES = { html: "text/html", svg: "image/svg+xml" };
 
 interface Artifact {

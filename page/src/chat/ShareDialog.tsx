@@ -1,6 +1,7 @@
 // The links with which others read a copy of a conversation.
 
 import { useState } from "preact/hooks";
+import { addressOf } from "../address";
 import { json, part, rows } from "../api";
 import { dayAndTime } from "../format";
 import { Copy, Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
@@ -20,7 +21,7 @@ export function ShareDialog({ session, onClose }: { session: Session; onClose: (
   const create = (days: number) =>
     work(async () => {
       const link = await json<NewPublicLink>(path, { json: { days } });
-      setAddress(new URL(link.path, location.href).href);
+      setAddress(addressOf(link.path));
       links.reload();
     });
   const remove = (link: PublicLink) =>

@@ -1,7 +1,9 @@
 // Uploads to a store: one file after another, with progress, and a retry after a failure.
 
 import { signal } from "@preact/signals";
-import { ApiError, json, key, part, sentence } from "../api";
+import { addressOf } from "../address";
+import { ApiError, errorOf, json, key, parsed, part, sentence } from "../api";
+import { cutUpload } from "../proxy";
 
 export interface Upload {
   id: number;
@@ -73,19 +75,20 @@ export function uploadFile(
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", "/v1/files");
+    request.open("POST", addressOf("/v1/files"));
     if (key.value) request.setRequestHeader("Authorization", `Bearer ${key.value}`);
     request.upload.addEventListener("progress", (event) => {
       if (event.lengthComputable) progress(event.loaded / event.total);
     });
-    request.addEventListener("error", () => reject(new ApiError("The daemon does not answer.", 0)));
+    for (const event of ["error", "abort", "timeout"])
+      request.addEventListener(event, () => reject(new ApiError(cutUpload(file.size), 0, "no_answer")));
     request.addEventListener("load", () => {
-      const answer = JSON.parse(request.responseText || "{}") as { id?: string; error?: { message: string } };
-      if (answer.id) resolve(answer.id);
-      else
-        reject(
-          new ApiError(answer.error?.message ?? `The daemon answered ${request.status}.`, request.status),
-        );
+      const id = parsed<{ id?: string }>(request.responseText)?.id;
+      if (id) resolve(id);
+      else {
+        const server = request.getResponseHeader("Server") ?? "";
+        reject(errorOf(request.status, server, request.responseText, file.size));
+      }
     });
     const form = new FormData();
     form.append("purpose", purpose);

@@ -1,8 +1,9 @@
+import { addressOf } from "../address";
 import { t } from "../words/words";
 
 /** Links that add the daemon's MCP server, with a key, to an editor on the person's machine. */
 export function InstallLinks({ secret }: { secret: string }) {
-  const server = { url: `${location.origin}/mcp`, headers: { Authorization: `Bearer ${secret}` } };
+  const server = { url: addressOf("/mcp"), headers: { Authorization: `Bearer ${secret}` } };
   const named = JSON.stringify({ name: "portico", type: "http", ...server });
   const config = encodeURIComponent(btoa(JSON.stringify(server)));
   return (

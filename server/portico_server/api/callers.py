@@ -82,7 +82,7 @@ class Callers:
         scope = exchange.scope
         if b"cookie" in exchange.headers and sign_ins.clients:
             base = exchange.base_url(self._services.settings)
-            secret = cookies.cookie(exchange.headers, cookies.SIGNED_IN, secure=base.startswith("https:"))
+            secret = cookies.cookie(exchange.headers, cookies.SIGNED_IN, base)
             if secret and cookies.is_of_our_page(exchange.headers, scope["method"], base, socket=socket):
                 return await self._signed_in(exchange, secret)
         return await self._with_key(exchange, None)

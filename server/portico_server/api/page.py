@@ -46,23 +46,27 @@ _REFERENCE = """<!doctype html>
 <meta charset="utf-8">
 <title>Portico API</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="/favicon.ico">
-<link rel="stylesheet" href="/docs/swagger-ui.css">
+<link rel="icon" href="favicon.ico">
+<link rel="stylesheet" href="docs/swagger-ui.css">
 <div id="reference"></div>
-<script src="/docs/swagger-ui-bundle.js"></script>
-<script src="/docs/reference.js"></script>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/reference.js"></script>
 </html>
 """
 
-_START = """SwaggerUIBundle({
-  url: "/openapi.json",
+_START = """const server = new URL(".", location.href).pathname;
+fetch("openapi.json").then((response) => response.json()).then((spec) => SwaggerUIBundle({
+  spec: { ...spec, servers: [{ url: server === "/" ? server : server.slice(0, -1) }] },
   dom_id: "#reference",
   deepLinking: true,
   persistAuthorization: true,
   tryItOutEnabled: true,
   validatorUrl: null,
+})).catch((error) => {
+  document.getElementById("reference").textContent = String(error);
 });
 """
+"""The API reference. Its calls go to the folder of its own address, as a proxy may serve the daemon under a path."""
 
 _ARTIFACT = """<!doctype html>
 <html lang="en">

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 from portico_server.api.origins import is_own_origin, origin_of
 
@@ -16,26 +17,32 @@ SIGNED_IN: Final = "portico-signed-in"
 MAX_COOKIE_CHARS: Final = 4_096
 
 
-def cookie_name(name: str, *, secure: bool) -> str:
-    """Return the full name of a cookie. If ``secure`` (the browser uses https), no other host can set a cookie with
-    this name.
+def cookie_name(name: str, base: str) -> str:
+    """Return the full name of a cookie for the daemon at ``base``, its address as browsers see it. Over https, no
+    other host can set a cookie with this name; browsers require the path ``/`` for that.
     """
-    return f"__Host-{name}" if secure else name
+    address = urlsplit(base)
+    if address.scheme != "https":
+        return name
+    return f"__Secure-{name}" if address.path else f"__Host-{name}"
 
 
-def set_cookie(name: str, value: str, *, secure: bool, same_site: str, life_s: int | None = None) -> str:
-    """Return the header that sets a cookie hidden from scripts.
+def set_cookie(name: str, value: str, base: str, *, same_site: str, life_s: int | None = None) -> str:
+    """Return the header that sets a cookie hidden from scripts, which browsers send only to addresses below ``base``,
+    the daemon's address without a trailing slash.
 
     Without ``life_s``, the cookie lasts until the browser closes; 0 deletes it.
     """
+    address = urlsplit(base)
     life = "" if life_s is None else f"; Max-Age={life_s}"
-    tail = "; Secure" if secure else ""
-    return f"{cookie_name(name, secure=secure)}={value}; Path=/; HttpOnly; SameSite={same_site}{life}{tail}"
+    tail = "; Secure" if address.scheme == "https" else ""
+    text = f"{cookie_name(name, base)}={value}; Path={address.path}/; HttpOnly"
+    return f"{text}; SameSite={same_site}{life}{tail}"
 
 
-def cookie(headers: Mapping[bytes, bytes], name: str, *, secure: bool) -> str | None:
-    """Return the value of a Portico cookie in the headers of a request."""
-    full_name = cookie_name(name, secure=secure)
+def cookie(headers: Mapping[bytes, bytes], name: str, base: str) -> str | None:
+    """Return the value of a Portico cookie in the headers of a request. ``base``: as for `set_cookie`."""
+    full_name = cookie_name(name, base)
     for pair in headers.get(b"cookie", b"").decode("latin-1").split(";"):
         key, _, value = pair.strip().partition("=")
         if key == full_name and 0 < len(value) <= MAX_COOKIE_CHARS and value.isascii():

@@ -85,7 +85,7 @@ async def finish_sign_in(request: Request, services: TheServices) -> Response:
     """Handle the redirect from the issuer. Redirect to the web page, which shows any error."""
     base = _base(request, services)
     exchange: Exchange = request.scope["portico.exchange"]
-    start_cookie = cookies.cookie(exchange.headers, STARTED, secure=base.startswith("https:")) or ""
+    start_cookie = cookies.cookie(exchange.headers, STARTED, base) or ""
     page = f"{urlsplit(base).path}/"
     response = Response(status_code=303, headers={**_PRIVATE, "Location": page})
     _set_cookie(response, base, STARTED, "", 0)
@@ -103,7 +103,7 @@ async def sign_out(request: Request, response: Response, services: TheServices) 
     base = _base(request, services)
     _require_page(request, base)
     exchange: Exchange = request.scope["portico.exchange"]
-    secret = cookies.cookie(exchange.headers, SIGNED_IN, secure=base.startswith("https:"))
+    secret = cookies.cookie(exchange.headers, SIGNED_IN, base)
     _set_cookie(response, base, SIGNED_IN, "", 0)
     response.headers.update(_PRIVATE)
     return SignedOut(signed_out=secret is not None and await services.sign_ins.end(secret))
@@ -131,6 +131,5 @@ def _set_cookie(response: Response, base: str, name: str, value: str, life_s: in
     # The redirect back from the issuer is a cross-site request. No other cross-site request needs one of the
     # daemon's cookies.
     same_site = "Lax" if name == STARTED else "Strict"
-    secure = base.startswith("https:")
-    cookie: Any = cookies.set_cookie(name, value, secure=secure, same_site=same_site, life_s=life_s)
+    cookie: Any = cookies.set_cookie(name, value, base, same_site=same_site, life_s=life_s)
     response.headers.append("Set-Cookie", cookie)
