@@ -1,1 +1,0 @@
-import{H as e,ht as t,kt as n,ot as r}from"./ui-BLuATmFg.js";function i({changes:i}){return e(n,{children:i.filter(({names:e})=>e.length).map(({head:n,names:i})=>e(`details`,{class:`aside`,open:!0,children:[e(`summary`,{children:t(n,{count:r(i.length)})}),e(`ul`,{children:i.map(t=>e(`li`,{children:t},t))})]},n))})}export{i as t};
