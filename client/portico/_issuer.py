@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import httpx
 
+from portico._proxies import certificate_error
 from portico.errors import (
     DeadlineExceeded,
     Forbidden,
@@ -472,8 +473,10 @@ async def _connected(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client that keeps no state between uses, follows no redirects, and accepts no compressed response."""
     local = is_loopback(httpx.URL(url).host)
     headers = {"accept": "application/json", "accept-encoding": "identity"}
+    # Of the environment, only SSL_CERT_FILE and SSL_CERT_DIR count for this machine.
+    verify = httpx.create_ssl_context() if local and url.startswith("https:") else True
     async with httpx.AsyncClient(
-        headers=headers, timeout=ANSWER_TIMEOUT_S, trust_env=not local, follow_redirects=False
+        headers=headers, timeout=ANSWER_TIMEOUT_S, verify=verify, trust_env=not local, follow_redirects=False
     ) as http:
         yield http
 
@@ -482,7 +485,7 @@ async def _ask(
     http: httpx.AsyncClient, method: str, url: str, whom: str, form: Mapping[str, str] | None = None
 ) -> tuple[int, Mapping[str, Any]]:
     """Send a request and return the status and the JSON object in the response. Return an empty object for any other
-    body. Raises `Unavailable`.
+    body. Raises `Unavailable`, and `NotPortico` for a certificate that is not accepted.
     """
     data = bytearray()
     address = _short(url)
@@ -504,6 +507,9 @@ async def _ask(
             f"{address} did not respond within {ANSWER_TIMEOUT_S:g} s. Try again later."
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        refusal = certificate_error(address, error)
+        if refusal is not None:
+            raise refusal from error
         reason = str(error) or type(error).__name__
         raise Unavailable(f"{address} does not respond: {_short(reason)}. Is {whom} up?") from error
     try:

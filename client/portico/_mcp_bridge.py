@@ -26,6 +26,7 @@ from portico._mcp_message import (
     refusal_line,
     session_headers,
 )
+from portico._proxies import certificate_error
 from portico._sse import Decoder
 from portico._transport import Address
 from portico.errors import PorticoError
@@ -130,15 +131,14 @@ class Bridge:
                     await self._reopen(http, tasks)
             if not await self._forward(message, http):
                 self._write(error_line(message.id, UNREACHABLE_CODE, "The daemon has ended this session."))
-        except httpx.ConnectError:
-            self._write(
-                error_line(
-                    message.id,
-                    UNREACHABLE_CODE,
-                    f"No Portico daemon responds at {self._address.url}. Start it with 'portico up', or set "
-                    "PORTICO_URL to its address.",
-                )
+        except httpx.ConnectError as error:
+            url = self._address.url
+            refusal = certificate_error(url, error)
+            words = (
+                f"No Portico daemon responds at {url}. Start it with 'portico up', or set PORTICO_URL to its"
             )
+            sentence = refusal.message if refusal else f"{words} address."
+            self._write(error_line(message.id, UNREACHABLE_CODE, sentence))
         except httpx.TimeoutException:
             self._write(
                 error_line(
@@ -162,7 +162,8 @@ class Bridge:
             if response.status_code == 404 and session is not None and message.version is None:
                 return False
             if not response.is_success:
-                self._write(refusal_line(message.id, response.status_code, await response.aread()))
+                body = await response.aread()
+                self._write(refusal_line(message.id, response.status_code, response.headers, body))
                 return True
             if message.method == "initialize":
                 self._session = response.headers.get("mcp-session-id")

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from portico._proxies import proxy_error
+
 PARSE_ERROR_CODE: Final = -32700
 INVALID_REQUEST_CODE: Final = -32600
 UNREACHABLE_CODE: Final = -32000
@@ -131,19 +133,19 @@ def one_line(data: str | bytes) -> bytes:
     return raw.strip() if b"\n" not in raw.strip() and b"\r" not in raw.strip() else _line(json.loads(raw))
 
 
-def refusal_line(request: str | int | None, status: int, body: bytes) -> bytes:
+def refusal_line(request: str | int | None, status: int, headers: Mapping[str, str], body: bytes) -> bytes:
     """Convert an HTTP error response to a JSON-RPC error: the JSON-RPC error in its body, or else a new error with the
-    body's message.
+    body's message, or with a sentence about the proxy that wrote the body.
     """
     value = _object(body)
     error = value.get("error")
     if isinstance(error, Mapping) and "jsonrpc" in value:
         return _line({**value, "id": request})
     reason = error.get("message") if isinstance(error, Mapping) else None
-    sentence = (
-        reason if isinstance(reason, str) else f"The daemon refused with HTTP {status} and gave no reason."
-    )
-    return error_line(request, UNREACHABLE_CODE, sentence)
+    if not isinstance(reason, str):
+        refusal = proxy_error(status, headers, body, 0)
+        reason = refusal.message if refusal else f"The daemon refused with HTTP {status} and gave no reason."
+    return error_line(request, UNREACHABLE_CODE, reason)
 
 
 def _object(data: bytes) -> Mapping[str, Any]:

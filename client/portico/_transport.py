@@ -17,6 +17,7 @@ import httpx
 
 from portico._bodies import Bodies
 from portico._home import running_url
+from portico._proxies import certificate_error, proxy_error
 from portico._read import error_body, read
 from portico._request import Options, Upload
 from portico._sign_ins import SignInAuth
@@ -92,6 +93,9 @@ class Address:
             # This empty context is never used, because the URL does not use TLS. Loading the system's
             # certificates would take 20 ms.
             options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        elif self.loopback:
+            # The rest of the environment does not count, but SSL_CERT_FILE and SSL_CERT_DIR do.
+            options["verify"] = httpx.create_ssl_context()
         return options
 
 
@@ -127,16 +131,19 @@ def _content(value: Any) -> dict[str, Any]:
     return {"content": body, "headers": {"content-type": "application/json"}}
 
 
-def failure(status: int, headers: Headers, body: bytes) -> PorticoError:
-    """Return the error in a response, or `NotPortico` if it is not in OpenAI's format, because another server has
-    responded.
+def failure(response: httpx.Response) -> PorticoError:
+    """Return the error in a response whose body has been read. If it is not in OpenAI's format, another server has
+    responded: return the error of a proxy, or else `NotPortico`.
     """
+    status, headers = response.status_code, response.headers
     try:
-        value = json.loads(body)
+        value = json.loads(response.content)
     except ValueError:
         value = None
     if not isinstance(value, dict) or not isinstance(value.get("error"), dict):
-        return NotPortico(
+        length = response.request.headers.get("content-length", "")
+        sent_bytes = int(length) if length.isdecimal() else 0
+        return proxy_error(status, headers, response.content, sent_bytes) or NotPortico(
             f"The response was HTTP {status} without a reason. Is a Portico daemon running at this URL?",
             status=status,
         )
@@ -152,7 +159,7 @@ def failure(status: int, headers: Headers, body: bytes) -> PorticoError:
 def _result(response: httpx.Response, kind: type[T] | None, key: str = "") -> T | None:
     """Parse the response as a ``kind``. For ``bytes``, and for ``str`` without a ``key``, return the body unchanged."""
     if not response.is_success:
-        raise failure(response.status_code, response.headers, response.content)
+        raise failure(response)
     if kind is bytes:
         return cast("T", response.content)
     if kind is str and not key:
@@ -170,6 +177,9 @@ def _translated(address: Address, timeout: float) -> Iterator[None]:
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        refusal = certificate_error(address.url, error)
+        if refusal is not None:
+            raise refusal from None
         advice = "start it with `portico up`" if address.loopback else "check the URL and the network"
         reason = "" if address.loopback or not str(error) else f" ({error})"
         raise ConnectionFailed(f"No Portico daemon responds at {address.url}{reason}; {advice}.") from None
@@ -296,7 +306,8 @@ class Transport:
             response = self._http.send(request, stream=True)
             with contextlib.closing(response):
                 if not response.is_success:
-                    raise failure(response.status_code, response.headers, response.read())
+                    response.read()
+                    raise failure(response)
                 size = 0
                 with _write(to, private=private) as file:
                     for chunk in response.iter_bytes():
@@ -322,7 +333,8 @@ class Transport:
                 response = self._http.send(request, stream=True)
                 if not response.is_success:
                     with contextlib.closing(response):
-                        raise failure(response.status_code, response.headers, response.read())
+                        response.read()
+                        raise failure(response)
             with contextlib.closing(self._bodies.open(response)) as body:
                 if on_open:
                     on_open(response.headers)
@@ -393,7 +405,8 @@ class AsyncTransport:
             response = await self._http.send(request, stream=True)
             async with contextlib.aclosing(response):
                 if not response.is_success:
-                    raise failure(response.status_code, response.headers, await response.aread())
+                    await response.aread()
+                    raise failure(response)
                 size = 0
                 with _write(to, private=private) as file:
                     async for chunk in response.aiter_bytes():
@@ -418,7 +431,8 @@ class AsyncTransport:
             response = await self._http.send(request, stream=True)
             async with contextlib.aclosing(response):
                 if not response.is_success:
-                    raise failure(response.status_code, response.headers, await response.aread())
+                    await response.aread()
+                    raise failure(response)
                 if on_open:
                     on_open(response.headers)
                 parser = _StreamParser(reader, self.address)

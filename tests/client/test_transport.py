@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import ssl
+import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from platformdirs import user_data_path
 
 import portico
@@ -347,3 +357,142 @@ def test_an_error_without_a_status_is_typed_by_its_code() -> None:
     assert isinstance(from_body(ErrorBody("x", "server_error", "cancelled")), portico.Cancelled)
     assert isinstance(from_body(ErrorBody("x", "invalid_request_error", "odd")), portico.InvalidRequest)
     assert type(from_body(ErrorBody("x", "odd"))) is portico.ServerFailed
+
+
+def _page_of(server: str, title: str) -> bytes:
+    return f"<html><head><title>{title}</title></head><body><center>{server}</center></body></html>".encode()
+
+
+@both
+@pytest.mark.parametrize(
+    ("status", "server", "body", "kind", "words"),
+    [
+        (
+            413,
+            "",
+            _page_of("nginx/1.22.1", "413"),
+            portico.TooLarge,
+            r"\(nginx\) refused \S+ kB: raise client_max_",
+        ),
+        (413, "Apache/2.4.71", b"", portico.TooLarge, "raise LimitRequestBody"),
+        (413, "Caddy", b"", portico.TooLarge, "raise request_body max_size"),
+        (413, "", b"Too Large", portico.TooLarge, "Portico refused .*: raise its limit on the size"),
+        (
+            502,
+            "nginx",
+            _page_of("nginx", "502 Bad Gateway"),
+            portico.NotPortico,
+            r"\(nginx\) did not reach Portico",
+        ),
+        (502, "", b"Bad Gateway", portico.NotPortico, r"proxy in front of Portico did not reach"),
+        (
+            *(503, "", b"<html><body><h1>503 Service Unavailable</h1>\nNo server is available to "),
+            *(portico.NotPortico, "did not reach Portico .HTTP 503"),
+        ),
+        (
+            *(504, "", b"<html><body><h1>504 Gateway Time-out</h1>\nThe server was late.\n</body></html>\n"),
+            *(portico.DeadlineExceeded, r"\(HAProxy\) stopped waiting .*: raise timeout server"),
+        ),
+        (504, "", _page_of("nginx/1.22.1", "504"), portico.DeadlineExceeded, "raise proxy_read_timeout"),
+        (
+            404,
+            "nginx",
+            _page_of("nginx", "404 Not Found"),
+            portico.NotPortico,
+            "nginx. answered HTTP 404 itself",
+        ),
+        (
+            *(400, "nginx", b"<center>The plain HTTP request was sent to HTTPS port</center>"),
+            *(portico.NotPortico, "starts with https://"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("what", ["add", "chat"])
+async def test_an_error_of_a_proxy_says_what_to_change(
+    ask: Any, status: int, server: str, body: bytes, kind: type[portico.PorticoError], words: str, what: str
+) -> None:
+    headers = {"server": server, "content-type": "text/html"}
+    with pytest.raises(kind, match=words) as caught:
+        await ask(lambda _request: httpx.Response(status, content=body, headers=headers), what)
+    assert caught.value.status == status
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a self-signed certificate for 127.0.0.1 and its key."""
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "portico test")])
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=40_000))
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    signed = builder.add_extension(addresses, critical=False).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    no_password = serialization.NoEncryption()
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password)
+    path.write_bytes(private + signed.public_bytes(pem))
+    return path
+
+
+@contextmanager
+def _served_with_tls(certificate: Path) -> Iterator[str]:
+    """Serve the health of a daemon with TLS; yield the address."""
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"status": "ok"}')
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_untrusted_certificate_is_named_and_ssl_cert_file_makes_it_trusted(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with _served_with_tls(certificate) as url:
+        with (
+            Client(url) as client,
+            pytest.raises(portico.NotPortico, match="not accepted: self-signed") as caught,
+        ):
+            client.health()
+        assert "SSL_CERT_FILE" in caught.value.message
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with Client(url) as client:
+            assert client.health()["status"] == "ok"
+        with (
+            Client(url.replace("127.0.0.1", "localhost")) as client,
+            pytest.raises(portico.NotPortico, match=r"ostname mismatch.*Check the name in the URL"),
+        ):
+            client.health()
+
+
+def test_a_server_without_tls_is_named_at_an_https_url() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4_096)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with Client(url) as client, pytest.raises(portico.NotPortico, match="does not speak TLS"):
+            client.health()
+        thread.join()

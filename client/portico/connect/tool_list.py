@@ -8,6 +8,7 @@ from typing import Any, Final
 import httpx
 
 from portico import __version__
+from portico._proxies import certificate_error
 from portico._transport import Address, failure
 from portico.errors import ConnectionFailed, NotPortico
 
@@ -50,9 +51,12 @@ def _read_page(http: httpx.Client, cursor: str | None) -> dict[str, Any]:
     try:
         response = http.post("/mcp", json=request, headers=_HEADERS)
     except httpx.HTTPError as error:
+        refusal = certificate_error(str(http.base_url), error)
+        if refusal is not None:
+            raise refusal from error
         raise ConnectionFailed(f"The MCP endpoint of {http.base_url} did not answer: {error}.") from error
     if response.status_code != httpx.codes.OK:
-        raise failure(response.status_code, dict(response.headers), response.content)
+        raise failure(response)
     try:
         page: dict[str, Any] = json.loads(response.content)["result"]
         return {"tools": list(page["tools"]), "nextCursor": page.get("nextCursor")}

@@ -242,10 +242,10 @@ async def test_a_request_id_that_is_in_use_is_refused(service: Service) -> None:
 
 def test_http_errors_become_rpc_errors_with_their_message() -> None:
     body = b'{"error": {"message": "This key is not known here.", "code": "invalid_api_key"}}'
-    assert json.loads(refusal_line(1, 401, body))["error"]["message"] == "This key is not known here."
-    assert "HTTP 502" in json.loads(refusal_line(1, 502, b"<html>"))["error"]["message"]
+    assert json.loads(refusal_line(1, 401, {}, body))["error"]["message"] == "This key is not known here."
+    assert "HTTP 502" in json.loads(refusal_line(1, 502, {}, b"<html>"))["error"]["message"]
     rpc = b'{"jsonrpc": "2.0", "id": null, "error": {"code": -32022, "message": "x"}}'
-    assert json.loads(refusal_line(1, 400, rpc)) == {
+    assert json.loads(refusal_line(1, 400, {}, rpc)) == {
         "jsonrpc": "2.0",
         "id": 1,
         "error": {"code": -32022, "message": "x"},
