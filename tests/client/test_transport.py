@@ -10,18 +10,14 @@ import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from platformdirs import user_data_path
+from tests.certificates import write_self_signed
 
 import portico
 from portico import AsyncClient, Client
@@ -421,16 +417,7 @@ async def test_an_error_of_a_proxy_says_what_to_change(
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with a self-signed certificate for 127.0.0.1 and its key."""
     path = tmp_path_factory.mktemp("tls") / "server.pem"
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "portico test")])
-    start = datetime(2020, 1, 1, tzinfo=UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=40_000))
-    addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    signed = builder.add_extension(addresses, critical=False).sign(key, hashes.SHA256())
-    pem = serialization.Encoding.PEM
-    no_password = serialization.NoEncryption()
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password)
-    path.write_bytes(private + signed.public_bytes(pem))
+    write_self_signed(path)
     return path
 
 
