@@ -155,11 +155,20 @@ def recipes(heading: str) -> tuple[str, str]:
 
 @contextmanager
 def naive(
-    name: str, folder: Path, daemon: str, form: Literal["root", "path", "host"] = "root"
+    name: str,
+    folder: Path,
+    daemon: str,
+    form: Literal["root", "path", "host"] = "root",
+    *,
+    replace: tuple[str, str] = ("", ""),
 ) -> Iterator[str]:
-    """Run a proxy without TLS as a newcomer configures it, in front of the daemon at ``daemon``; yield its address."""
+    """Run a proxy without TLS as a newcomer configures it, in front of the daemon at ``daemon``; yield its address.
+    ``replace``: a part of the configuration, and what replaces it.
+    """
     proxy, port = PROXIES[name], free_port()
     body = {"root": proxy.root, "path": proxy.path, "host": proxy.host}[form]
+    assert replace[0] in body
+    body = body.replace(*replace) if replace[0] else body
     with _running(name, folder, port, daemon, body):
         yield f"http://127.0.0.1:{port}{PATH if form == 'path' else ''}"
 
