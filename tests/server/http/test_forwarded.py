@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests import daemon as daemons
+from tests import proxies
 from tests.api_server import api_server
 from tests.daemon import Daemon
-from tests.server.api import test_proxies as proxies
 from tests.server.http.test_connections import HEALTH, KEY, Wire, served, turn, wire
 
 from portico_server.core.errors import InvalidRequest
@@ -391,23 +390,24 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield daemon
 
 
-NAMES = (*proxies.PROXIES, "haproxy with PROXY headers")
+FORWARDING = {
+    "nginx": (
+        "location / {",
+        "location / { proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;",
+    ),
+    "caddy": ("", ""),
+    "haproxy": ("  server daemon", "  option forwardfor\n  server daemon"),
+    "haproxy with PROXY headers": ("server daemon DAEMON", "server daemon DAEMON send-proxy-v2"),
+    "apache2": ("", ""),
+}
+"""A part of each newcomer's configuration, and what makes the proxy name its client."""
+
+NAMES = list(FORWARDING)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_each_client_of_a_proxy_registers_a_bounded_number(
-    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    command = name.partition(" ")[0]
-    if command != name:
-        haproxy = proxies.PROXIES[command]
-        configuration = haproxy.configuration.replace(
-            "server daemon DAEMON", "server daemon DAEMON send-proxy-v2"
-        )
-        monkeypatch.setitem(
-            proxies.PROXIES, command, replace(haproxy, configuration=configuration, recipe="")
-        )
+def test_each_client_of_a_proxy_registers_a_bounded_number(daemon: Daemon, tmp_path: Path, name: str) -> None:
     number = 2 + 2 * NAMES.index(name)
 
     def register_from(source: str, spoofed: str) -> int:
@@ -416,7 +416,8 @@ def test_each_client_of_a_proxy_registers_a_bounded_number(
         with httpx.Client(base_url=url, transport=transport, headers={"X-Forwarded-For": spoofed}) as client:
             return client.post("/register", json=body).status_code
 
-    with proxies.running(command, tmp_path, daemon, with_recipe=True) as url:
+    command = name.partition(" ")[0]
+    with proxies.naive(command, tmp_path, daemon.url, replace=FORWARDING[name]) as url:
         answers = [register_from(f"127.0.0.{number}", f"192.0.2.{count}") for count in range(61)]
         assert set(answers[:60]) == {201} and answers[60] == 429
         assert register_from(f"127.0.0.{number + 1}", f"127.0.0.{number}") == 201

@@ -4,15 +4,9 @@ and proxies can read the answer, within limits of time and size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import pytest
-from tests import daemon as daemons
-from tests.daemon import Daemon
-from tests.server.api import test_proxies as proxies
 from tests.server.http.test_connections import KEY, ask, seconds, served, turn, wire
 
 from portico_server.http import progress
@@ -94,32 +88,3 @@ async def test_the_size_of_a_discarded_body_is_limited(
         await client.say(b"x" * 10_001)
         await seconds(api, 1)
         assert await client.rest() == b""
-
-
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    home = tmp_path_factory.mktemp("home")
-    with daemons.running(home, env={"PORTICO_OFFLINE": "1", "PORTICO_API_KEY": KEY}) as daemon:
-        yield daemon
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("with_recipe", [False, True], ids=["naive", "recipe"])
-@pytest.mark.parametrize("name", proxies.PROXIES)
-def test_proxies_pass_the_refusal_of_a_large_body_on(
-    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, with_recipe: bool
-) -> None:
-    nginx = proxies.PROXIES["nginx"]
-    unlimited = nginx.configuration.replace("access_log off;", "access_log off; client_max_body_size 0;")
-    monkeypatch.setitem(proxies.PROXIES, "nginx", replace(nginx, configuration=unlimited))
-    with (
-        proxies.running(name, tmp_path, daemon, with_recipe=with_recipe) as url,
-        httpx.Client(base_url=url, timeout=60, headers={"Authorization": "Bearer pk-wrong"}) as client,
-    ):
-        for size in SIZES:
-            answer = client.post(
-                "/v1/chat/completions",
-                content=b"x" * size * MB_BYTES,
-                headers={"Content-Type": "application/json"},
-            )
-            assert answer.status_code == 401, (size, answer.text)
