@@ -173,7 +173,7 @@ class Settings:
         20.0, "Seconds for which a body can arrive slower than 1 KB per second before the request is refused"
     )
     idle_timeout: float = _setting(
-        20.0, "Seconds after a response until a connection without another request is closed"
+        75.0, "Seconds after a response until a connection without another request is closed"
     )
     socket_idle_timeout: float = _setting(
         600.0, "Seconds without a message until an idle WebSocket is closed"

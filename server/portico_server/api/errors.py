@@ -34,6 +34,20 @@ class NotAllowedHere(MethodNotAllowed):
         self.allow = allow
 
 
+class UpgradeRequired(PorticoError):
+    """An error for a request without an upgrade to a path that is a WebSocket."""
+
+    status = 426
+    type = "invalid_request_error"
+    code = "upgrade_required"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} is a WebSocket, but this request has no 'Upgrade: websocket' in HTTP/1.1. If the client sends it, "
+            "let the proxy between them pass the headers Upgrade and Connection on."
+        )
+
+
 def body(error: PorticoError) -> bytes:
     """Return an error as a JSON document."""
     return orjson.dumps(error.body().to_json())
@@ -51,6 +65,8 @@ def headers(error: PorticoError) -> RawHeaders:
         if error.code in ("invalid_token", "token_expired"):
             challenge = f', error="invalid_token"{challenge}'
         raw_headers.append((b"www-authenticate", f'Bearer realm="portico"{challenge}'.encode()))
+    if isinstance(error, UpgradeRequired):
+        raw_headers += [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
     if isinstance(error, NotAllowedHere):
         raw_headers.append((b"allow", error.allow.encode()))
     return raw_headers

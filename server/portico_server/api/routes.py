@@ -8,6 +8,7 @@ which `portico_server.api.fastapi_app` defines.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pkgutil import resolve_name
 from typing import Any, Final
@@ -16,6 +17,7 @@ from portico_server.api.adapter import FASTAPI, MCP, Handler, SocketHandler
 from portico_server.api.auth.protected_resource import WELL_KNOWN
 from portico_server.api.auth.sign_ins import CALLBACK, START
 from portico_server.api.error_shape import JSON_RPC, OPENAI, Shape
+from portico_server.api.errors import UpgradeRequired
 from portico_server.api.exchange import Exchange, Scope
 from portico_server.api.openai import chat, completions, embeddings
 from portico_server.api.services import ApiServices
@@ -171,6 +173,20 @@ HOT: Final = {route.path: route.methods for route in ROUTES if route.methods and
 SOCKETS: Final = {route.path: route for route in ROUTES if route.socket is not None}
 """The WebSocket routes, keyed by path."""
 
+
+async def _require_upgrade(exchange: Exchange, _services: ApiServices) -> None:
+    raise UpgradeRequired(exchange.scope["path"])
+
+
+# A WebSocket whose upgrade a proxy has removed arrives as GET, with a key in a header or not.
+_EXACT.update(
+    {
+        path: replace(_EXACT[path], methods={**(_EXACT[path].methods or {}), "GET": _require_upgrade})
+        if path in _EXACT
+        else Route(path, route.protocol, {"GET": _require_upgrade}, needs_key=False)
+        for path, route in SOCKETS.items()
+    }
+)
 
 _VERSIONED: Final = ("/chat/completions", "/completions", "/embeddings", "/models", "/rerank", "/responses")
 """Paths of OpenAI's API that clients of llama.cpp and vLLM also call without ``/v1``."""

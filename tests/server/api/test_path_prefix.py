@@ -133,6 +133,20 @@ async def test_a_web_socket_opens_below_the_path(daemon: ApiServer, prefix: str)
     assert response.status_code == 101
 
 
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("headers", [{}, WITH_KEY, {"upgrade": "websocket"}, {"connection": "upgrade"}])
+@pytest.mark.parametrize("path", ["/v1/realtime", "/v1/responses", "/portico/v1/realtime"])
+async def test_a_web_socket_without_its_upgrade_says_so(
+    daemon: ApiServer, path: str, headers: dict[str, str]
+) -> None:
+    response = await daemon.client.get(path, headers=headers)
+    needs_key = path == "/v1/responses" and headers != WITH_KEY
+    assert response.status_code == (401 if needs_key else 426)
+    if not needs_key:
+        assert response.headers["upgrade"] == "websocket"
+        assert "pass the headers Upgrade and Connection on" in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("public_url", "origin", "is_ours"),
     [
