@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -37,6 +39,10 @@ KEEPALIVE_INTERVAL_S = 10.0
 """Maximum silence in a stream, in seconds. After it, a keep-alive prevents proxies from closing the connection."""
 
 LAST_FRAME_TIMEOUT_S = 1.0
+
+MAX_NAMED_PROXIES = 16
+
+logger = logging.getLogger(__name__)
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 """Stops browsers from treating a response as a type that it does not declare, such as model text as a web page."""
@@ -189,6 +195,9 @@ class Exchange:
         raw_host = self.header(b"host")
         host = raw_host.decode("latin-1") if raw_host else f"{settings.host}:{settings.port}"
         scheme = "https" if self.scope.get("scheme") in ("https", "wss") else "http"
+        if scheme == "http" and self.header(b"x-forwarded-proto") == b"https":
+            peer = self.scope.get("client")
+            _name_settings(peer[0] if peer else "unix")
         return f"{scheme}://{host}{self.scope.get('portico.prefix', '')}"
 
     async def receive(self) -> Message:
@@ -509,6 +518,16 @@ class Presence:
         await self._exchange.send(
             {"type": "http.response.body", "body": self._exchange.shape.keep_alive, "more_body": True}
         )
+
+
+@lru_cache(MAX_NAMED_PROXIES)
+def _name_settings(peer: str) -> None:
+    """Log once per proxy that the daemon's address in answers is not the one that clients use."""
+    logger.warning(
+        "the proxy at %s serves https, but addresses in answers have http: set public_url, or add the proxy to "
+        "trusted_proxies",
+        peer,
+    )
 
 
 async def close_source(pieces: AsyncIterator[bytes]) -> None:

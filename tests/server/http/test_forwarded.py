@@ -16,6 +16,7 @@ from tests.api_server import api_server
 from tests.daemon import Daemon
 from tests.server.http.test_connections import HEALTH, KEY, Wire, served, turn, wire
 
+from portico_server.api import exchange
 from portico_server.core.errors import InvalidRequest
 from portico_server.db import oauth_clients
 from portico_server.http.forwarded import RequestOrigin, TrustedProxies
@@ -357,8 +358,9 @@ async def test_connections_of_a_proxy_count_for_their_clients(tmp_path: Path) ->
     ("trusted", "resource"), [("127.0.0.1", "https://portico.example"), ("", "http://localhost")]
 )
 async def test_addresses_in_answers_are_those_that_the_client_uses(
-    tmp_path: Path, trusted: str, resource: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, trusted: str, resource: str
 ) -> None:
+    exchange._name_settings.cache_clear()
     headers = {
         "Host": "localhost",
         "X-Forwarded-For": CLIENT,
@@ -372,6 +374,8 @@ async def test_addresses_in_answers_are_those_that_the_client_uses(
         assert (document["resource"], document["authorization_servers"]) == (f"{resource}/mcp", [resource])
         server = (await api.client.get("/.well-known/oauth-authorization-server", headers=headers)).json()
         assert (server["issuer"], server["token_endpoint"]) == (resource, f"{resource}/token")
+        warnings = [record.message for record in caplog.records if "trusted_proxies" in record.message]
+        assert len(warnings) == (0 if trusted else 1)
         refusal = await api.client.get("/mcp", headers=headers)
         assert f'resource_metadata="{resource}{path}"' in refusal.headers["www-authenticate"]
         assert (
