@@ -175,12 +175,21 @@ def naive(
 
 @contextmanager
 def recipe(
-    name: str, folder: Path, port: int, daemon: str, certificate: Path, *, path: bool
+    name: str,
+    folder: Path,
+    port: int,
+    daemon: str,
+    certificate: Path,
+    *,
+    path: bool = False,
+    replace: tuple[str, str] = ("", ""),
 ) -> Iterator[None]:
     """Run a proxy on a port with TLS, with a configuration of docs/proxies.md. ``certificate``: a PEM file with the
-    key and the certificate of ``localhost``.
+    key and the certificate of ``localhost``; ``replace``: a part of the configuration, and what replaces it.
     """
     text = recipes(PROXIES[name].heading)[path].replace("example.org", "localhost")
+    assert replace[0] in text
+    text = text.replace(*replace) if replace[0] else text
     text = re.sub(r"/etc/ssl/portico[\w.-]*", str(certificate), text)
     text = text.replace("127.0.0.1:8642", "DAEMON")
     text = text.replace("localhost {", "localhost:PORT {").replace("*:443", "*:PORT")

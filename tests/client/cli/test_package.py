@@ -477,6 +477,9 @@ def test_manifests_agree_with_each_other_and_run_without_rights(
     assert environment["PORTICO_DATABASE"]["valueFrom"]["secretKeyRef"]["name"] == "asker-env"
     assert manifests["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
     assert manifests["Ingress"]["spec"]["rules"][0]["host"] == "ask.example.org"
+    annotations = manifests["Ingress"]["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/proxy-body-size"] == "0"
+    assert annotations["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
     scaled = manifests["HorizontalPodAutoscaler"]["spec"]
     assert (scaled["scaleTargetRef"]["name"], scaled["minReplicas"], scaled["maxReplicas"]) == ("asker", 2, 4)
     files = {path.name for path in (tmp_path / "many" / "kubernetes").glob("*.yaml")}

@@ -38,7 +38,8 @@ MODELS = [
                 {"match": "slowly", "content": "At last.", "delay": 14},
             ]
         },
-    }
+    },
+    {"name": "vectors", "source": "fake://", "task": "embedding"},
 ]
 NAMES = list(proxies.PROXIES)
 
@@ -197,6 +198,34 @@ def test_what_a_newcomers_proxy_refuses_is_said_in_words(naive: Proxied, tmp_pat
                 client.files.add(file)
         else:
             assert client.files.add(file).bytes == 3_200_000
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+async def test_an_upload_that_a_proxy_refuses_ends_with_a_sentence_in_the_page(
+    configuration: Path, certificate: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.txt"
+    file.write_bytes(b"A line.\n" * 400_000)
+    port = proxies.free_port()
+    url = f"https://localhost:{port}"
+    settings = {"PORTICO_API_KEY": KEY, "PORTICO_PUBLIC_URL": url}
+    smaller = ("client_max_body_size 0", "client_max_body_size 1m")
+    with (
+        daemons.running(tmp_path / "home", "--file", str(configuration), env=settings) as running,
+        proxies.recipe("nginx", tmp_path, port, running.url, certificate, replace=smaller),
+    ):
+        async with browser(tmp_path / "profile", "--ignore-certificate-errors") as page:
+            await page.open(url)
+            await page.type("#key", KEY)
+            await page.press_enter()
+            await page.until("document.querySelector('#files') && !document.querySelector('#send').disabled")
+            await page.choose_file("#files", file)
+            await page.until("document.querySelector('dialog[open] [data-choice]')")
+            await page.run("document.querySelector('dialog[open] [data-choice]').click()")
+            assert await page.until(
+                "[...document.querySelectorAll('.trouble')].map((it) => it.innerText)"
+                ".find((text) => text.includes('(nginx) refused 3.2 MB: raise client_max_body_size'))"
+            )
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")

@@ -381,11 +381,26 @@ def _network_policy(facts: PackageFacts) -> dict[str, Any]:
     }
 
 
+_INGRESS_ANNOTATIONS: Final[Mapping[str, str]] = {
+    f"nginx.ingress.kubernetes.io/{name}": value
+    for name, value in {
+        "proxy-body-size": "0",
+        "proxy-buffering": "off",
+        "proxy-read-timeout": "3600",
+        "proxy-request-buffering": "off",
+        "proxy-send-timeout": "3600",
+    }.items()
+}
+"""What ingress-nginx needs for large uploads, streams and long calls. Other controllers ignore these annotations."""
+
+
 def _ingress(facts: PackageFacts, host: str) -> dict[str, Any]:
     service = {"name": facts.label, "port": {"name": "http"}}
     path = {"path": "/", "pathType": "Prefix", "backend": {"service": service}}
+    ingress = new_object("Ingress", "networking.k8s.io/v1", facts.label, _labels(facts))
     return {
-        **new_object("Ingress", "networking.k8s.io/v1", facts.label, _labels(facts)),
+        **ingress,
+        "metadata": {**ingress["metadata"], "annotations": dict(_INGRESS_ANNOTATIONS)},
         "spec": {
             "tls": [{"hosts": [host], "secretName": f"{facts.label}-tls"}],
             "rules": [{"host": host, "http": {"paths": [path]}}],
