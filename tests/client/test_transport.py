@@ -403,13 +403,19 @@ def _page_of(server: str, title: str) -> bytes:
         ),
     ],
 )
-@pytest.mark.parametrize("what", ["add", "chat"])
+@pytest.mark.parametrize("operation", ["add", "chat"])
 async def test_an_error_of_a_proxy_says_what_to_change(
-    ask: Any, status: int, server: str, body: bytes, kind: type[portico.PorticoError], words: str, what: str
+    ask: Any,
+    status: int,
+    server: str,
+    body: bytes,
+    kind: type[portico.PorticoError],
+    words: str,
+    operation: str,
 ) -> None:
     headers = {"server": server, "content-type": "text/html"}
     with pytest.raises(kind, match=words) as caught:
-        await ask(lambda _request: httpx.Response(status, content=body, headers=headers), what)
+        await ask(lambda _request: httpx.Response(status, content=body, headers=headers), operation)
     assert caught.value.status == status
 
 

@@ -189,7 +189,9 @@ def test_calls_pass_a_newcomers_proxy(naive: Proxied) -> None:
     assert _initialized(naive) == 200
 
 
-def test_what_a_newcomers_proxy_refuses_is_said_in_words(naive: Proxied, tmp_path: Path) -> None:
+def test_a_newcomers_proxy_passes_an_upload_or_its_refusal_is_a_sentence(
+    naive: Proxied, tmp_path: Path
+) -> None:
     file = tmp_path / "file.txt"
     file.write_bytes(b"A line.\n" * 400_000)
     with Client(naive.url, KEY) as client:
