@@ -35,7 +35,7 @@ _USED = re.compile(r"(?<![a-zA-Z])client\.(\w+)(?:\.(\w+))?")
 _CALL = re.compile(r"""\b(?:json|rows|send)(?:<[^(]*>)?\(\s*(`[^`]*`|"[^"]*"|\w+)""")
 """A request of the page: its path or the constant that holds it, followed by its options."""
 
-_OPENED = re.compile(r"""\.open\("([A-Z]+)", "(/[^"]*)"\)""")
+_OPENED = re.compile(r"""\.open\("([A-Z]+)", addressOf\("(/[^"]*)"\)\)""")
 _HELD = re.compile(r"""\bconst (\w+) =\s+(?:\([^)]*\) =>\s+)?([`"]/(?:api|v1)/[^`"]*[`"])""")
 _WORD = re.compile(r"""["`/](\w+)["`?]""")
 _HOLE = re.compile(r"\$\{(\w*)[^}]*\}")
