@@ -18,12 +18,18 @@ class _Proxy:
     sign: re.Pattern[str]
     size_limit: str
     time_limit: str
+    other_cause: str = ""
+    """What else its HTTP 502 can mean, as the end of a sentence."""
 
 
+_LATE = ", or raise ProxyTimeout if the answer takes long"
+_LARGE = ", or raise request_body max_size if the request is large"
 _PROXIES = (
     _Proxy("nginx", re.compile(r"nginx|openresty", re.I), "client_max_body_size", "proxy_read_timeout"),
-    _Proxy("Apache", re.compile(r"\bapache\b", re.I), "LimitRequestBody", "ProxyTimeout"),
-    _Proxy("Caddy", re.compile(r"^caddy\b", re.I), "request_body max_size", "response_header_timeout"),
+    _Proxy("Apache", re.compile(r"\bapache\b", re.I), "LimitRequestBody", "ProxyTimeout", _LATE),
+    _Proxy(
+        "Caddy", re.compile(r"^caddy\b", re.I), "request_body max_size", "response_header_timeout", _LARGE
+    ),
     _Proxy(
         "HAProxy",
         re.compile(r"^\s*<html><body><h1>\d{3} [\w -]+</h1>\s*[^<]*</body></html>\s*$", re.I),
@@ -59,14 +65,17 @@ def proxy_error(status: int, headers: Mapping[str, str], body: bytes, sent_bytes
         message = f"{name} stopped waiting for Portico's answer: raise {limit}."
         return DeadlineExceeded(message, status=status, code="proxy")
     if status in (502, 503):
+        other_cause = proxy.other_cause if proxy and status == 502 else ""
         message = (
-            f"{name} did not reach Portico (HTTP {status}): check that Portico runs, and that the proxy forwards "
-            "to its address."
+            f"{name} got no answer from Portico (HTTP {status}): check that Portico runs and that the proxy forwards "
+            f"to its address{other_cause}."
         )
     elif proxy is None:
         return None
     elif _PLAIN_HTTP.search(text):
         message = f"{name} expects TLS at this address: use a URL that starts with https://."
+    elif status in (401, 407):
+        message = f"{name} answered HTTP {status} itself, without Portico: it asks for a sign-in of its own."
     else:
         message = (
             f"{name} answered HTTP {status} itself, without Portico: check the URL with its path, and the "

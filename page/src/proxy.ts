@@ -11,7 +11,9 @@ const t = textsOf({
     raise: "raise {setting}",
     raiseSize: "raise its limit on the size of a request",
     unreachable:
-      "{proxy} did not reach Portico (HTTP {status}): check that Portico runs, and that the proxy forwards to its address.",
+      "{proxy} got no answer from Portico (HTTP {status}): check that Portico runs and that the proxy forwards to its address{cause}.",
+    late: ", or raise ProxyTimeout if the answer takes long",
+    large: ", or raise request_body max_size if the request is large",
     tooLate: "{proxy} stopped waiting for Portico's answer: {advice}.",
     raiseTime: "raise its limit on the time until an answer",
     other:
@@ -27,7 +29,9 @@ const t = textsOf({
     raise: "请调大 {setting}",
     raiseSize: "请调大其请求大小限制",
     unreachable:
-      "{proxy} 无法连接 Portico（HTTP {status}）：请检查 Portico 是否在运行，以及代理的转发地址是否正确。",
+      "{proxy} 没有得到 Portico 的响应（HTTP {status}）：请检查 Portico 是否在运行，以及代理的转发地址是否正确{cause}。",
+    late: "；如果响应时间较长，请调大 ProxyTimeout",
+    large: "；如果请求较大，请调大 request_body max_size",
     tooLate: "{proxy} 等待 Portico 响应超时：{advice}。",
     raiseTime: "请调大其等待响应的时间限制",
     other: "{proxy} 自行返回了 HTTP {status}，请求没有到达 Portico：请检查代理的配置，或先在代理处登录。",
@@ -44,12 +48,20 @@ interface Proxy {
   size?: string;
   /** Its limit on the time until an answer. */
   time: string;
+  /** What else its error 502 can mean. */
+  cause?: "late" | "large";
 }
 
 const PROXIES: Proxy[] = [
   { name: "nginx", sign: /nginx|openresty/i, size: "client_max_body_size", time: "proxy_read_timeout" },
-  { name: "Apache", sign: /\bapache\b/i, size: "LimitRequestBody", time: "ProxyTimeout" },
-  { name: "Caddy", sign: /^caddy\b/i, size: "request_body max_size", time: "response_header_timeout" },
+  { name: "Apache", sign: /\bapache\b/i, size: "LimitRequestBody", time: "ProxyTimeout", cause: "late" },
+  {
+    name: "Caddy",
+    sign: /^caddy\b/i,
+    size: "request_body max_size",
+    time: "response_header_timeout",
+    cause: "large",
+  },
   {
     name: "HAProxy",
     sign: /^\s*<html><body><h1>\d{3} [\w -]+<\/h1>\s*[^<]*<\/body><\/html>\s*$/i,
@@ -73,7 +85,8 @@ export function proxyTrouble(status: number, server: string, text: string, sent 
       advice: advice(known?.size, "raiseSize"),
     });
   if (status === 504) return t("tooLate", { proxy, advice: advice(known?.time, "raiseTime") });
-  return t(status === 502 || status === 503 ? "unreachable" : "other", { proxy, status });
+  const cause = known?.cause && status === 502 ? t(known.cause) : "";
+  return t(status === 502 || status === 503 ? "unreachable" : "other", { proxy, status, cause });
 }
 
 /** Returns the message for a successful response that is not JSON. */

@@ -378,17 +378,20 @@ def _page_of(server: str, title: str) -> bytes:
             "nginx",
             _page_of("nginx", "502 Bad Gateway"),
             portico.NotPortico,
-            r"\(nginx\) did not reach Portico",
+            r"\(nginx\) got no answer from Portico",
         ),
-        (502, "", b"Bad Gateway", portico.NotPortico, r"proxy in front of Portico did not reach"),
+        (502, "", b"Bad Gateway", portico.NotPortico, r"proxy in front of Portico got no answer"),
         (
             *(503, "", b"<html><body><h1>503 Service Unavailable</h1>\nNo server is available to "),
-            *(portico.NotPortico, "did not reach Portico .HTTP 503"),
+            *(portico.NotPortico, "got no answer from Portico .HTTP 503"),
         ),
         (
             *(504, "", b"<html><body><h1>504 Gateway Time-out</h1>\nThe server was late.\n</body></html>\n"),
             *(portico.DeadlineExceeded, r"\(HAProxy\) stopped waiting .*: raise timeout server"),
         ),
+        (502, "Apache/2.4.71", b"", portico.NotPortico, "or raise ProxyTimeout if the answer takes long"),
+        (502, "Caddy", b"", portico.NotPortico, "or raise request_body max_size if the request is large"),
+        (401, "nginx", _page_of("nginx", "401"), portico.NotPortico, "asks for a sign-in of its own"),
         (504, "", _page_of("nginx/1.22.1", "504"), portico.DeadlineExceeded, "raise proxy_read_timeout"),
         (
             404,
