@@ -6,7 +6,8 @@ import gc
 import os
 import shutil
 import signal
-from collections.abc import Generator, Iterator
+import ssl
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -94,12 +95,16 @@ def _on_postgresql(_copied: None) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _trusted() -> Iterator[None]:
-    """Read the certificates that this process trusts once: reading them for each client takes 25 milliseconds."""
+    """Read the certificates of a file once: reading them for each client takes 25 milliseconds."""
+
+    def read_once(create: Callable[..., ssl.SSLContext]) -> Callable[..., ssl.SSLContext]:
+        cached = cache(lambda _file, *arguments, **options: create(*arguments, **options))
+        return lambda *arguments, **options: cached(os.environ.get("SSL_CERT_FILE"), *arguments, **options)
+
     with pytest.MonkeyPatch.context() as patch:
         for library in (httpx, httpx2):
-            patch.setattr(
-                library._transports.default, "create_ssl_context", cache(library.create_ssl_context)
-            )
+            context = read_once(library.create_ssl_context)
+            patch.setattr(library._transports.default, "create_ssl_context", context)
         yield
 
 
