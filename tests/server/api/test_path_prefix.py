@@ -15,8 +15,10 @@ from tests.oauth_client import TokenStorage, mcp_client
 from tests.raw_http import UPGRADE
 
 from portico_server.api.auth.cookies import is_of_our_page
+from portico_server.api.exchange import Exchange
 from portico_server.api.path_prefix import prefix_in
 from portico_server.core.errors import InvalidRequest
+from portico_server.features.responses.api.own_endpoint import with_own_paths
 from portico_server.settings import load
 
 KEY = "pk-of-the-operator"
@@ -220,3 +222,30 @@ async def test_an_mcp_client_signs_in_below_a_path(tmp_path: Path, prefix: str) 
         async with mcp_client(f"{server.url}{prefix}/mcp", key, storage) as client:
             assert (await client.list_tools()).tools
         assert storage.tokens is not None
+
+
+@pytest.mark.parametrize(
+    ("server_url", "own_path"),
+    [
+        (f"{PUBLIC}/mcp", "/mcp"),
+        (f"{PUBLIC}/mcp/stores/docs", "/mcp/stores/docs"),
+        ("https://ai.example/other/mcp", None),
+        ("https://ai.example/mcp", None),
+        ("https://ai.example/porticox/mcp", None),
+        ("https://other.example/portico/mcp", None),
+    ],
+)
+def test_an_mcp_tool_below_the_path_is_our_own(server_url: str, own_path: str | None) -> None:
+    settings = load(flags={"public_url": PUBLIC}, environment={}).settings
+    exchange = Exchange({"headers": []}, no_message, no_answer, 0)
+    tools = [{"type": "mcp", "server_url": server_url}]
+    [tool] = with_own_paths({"tools": tools}, exchange, settings)["tools"]
+    assert tool["server_url"] == (own_path or server_url)
+
+
+async def no_message() -> Any:
+    raise AssertionError("the body is parsed")
+
+
+async def no_answer(_message: Any) -> None:
+    raise AssertionError("nothing is answered")

@@ -27,10 +27,10 @@ def with_own_paths(body: dict[str, Any], exchange: Exchange, settings: Settings)
     tools = body.get("tools")
     if not isinstance(tools, list) or not any(map(_has_url, tools)):
         return body
-    own_sites = {_site(exchange.base_url(settings)), _site(settings.public_url)}
+    base = exchange.base_url(settings)
     own_tools = [
-        _with_path(tool, f"tools[{number}]", exchange)
-        if _has_url(tool) and _site(tool["server_url"]) in own_sites
+        _with_path(tool, path, f"tools[{number}]", exchange)
+        if _has_url(tool) and (path := _own_path(tool["server_url"], base)) is not None
         else tool
         for number, tool in enumerate(tools)
     ]
@@ -39,6 +39,14 @@ def with_own_paths(body: dict[str, Any], exchange: Exchange, settings: Settings)
 
 def _has_url(tool: Any) -> bool:
     return isinstance(tool, dict) and tool.get("type") == "mcp" and isinstance(tool.get("server_url"), str)
+
+
+def _own_path(url: str, base: str) -> str | None:
+    """Return the path of an address below the daemon's, or ``None`` if the address is not of this daemon."""
+    if _site(url) != _site(base):
+        return None
+    path, prefix = urlsplit(url).path, urlsplit(base).path
+    return path[len(prefix) :] if path == prefix or path.startswith(f"{prefix}/") else None
 
 
 def _site(url: str) -> tuple[str, int | None]:
@@ -51,9 +59,9 @@ def _site(url: str) -> tuple[str, int | None]:
     return "localhost" if host in _LOOPBACK else host, port
 
 
-def _with_path(tool: Mapping[str, Any], at: str, exchange: Exchange) -> dict[str, Any]:
+def _with_path(tool: Mapping[str, Any], path: str, at: str, exchange: Exchange) -> dict[str, Any]:
     parts = urlsplit(tool["server_url"])
-    if parts.username or parts.query or parts.fragment or not is_protected(parts.path):
+    if parts.username or parts.query or parts.fragment or not is_protected(path):
         wrong(
             f"{at}.server_url", "is on this daemon and must end in /mcp, /mcp/stores/NAME or /mcp/apps/NAME"
         )
@@ -71,4 +79,4 @@ def _with_path(tool: Mapping[str, Any], at: str, exchange: Exchange) -> dict[str
                 "is not the key of this request: leave it out, the daemon uses the caller's rights",
             )
     kept_fields = {key: tool[key] for key in tool if key not in ("headers", "authorization")}
-    return {**kept_fields, "server_url": parts.path}
+    return {**kept_fields, "server_url": path}
