@@ -7,7 +7,7 @@ has a class method ``from_json``.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Any, Generic, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -67,7 +67,8 @@ def read(kind: type[T], value: Any, key: str = "") -> T:
 def read_object(cls: type[T], value: Any, /, **known_fields: Any) -> T:
     """Parse a JSON object as a dataclass. Fields in ``known_fields`` are already parsed. A null counts as missing.
 
-    A missing field gets its default, or the empty value of its type. A text field without a default is required.
+    A missing field gets its default, the value for older daemons (`added_later`), or the empty value of its type. A
+    text field with none of them is required.
     """
     if not isinstance(value, Mapping):
         raise NotPortico(f"The daemon returned {type(value).__name__} where a {cls.__name__} was expected.")
@@ -174,12 +175,21 @@ def _fields(cls: type[Any]) -> list[_FieldReader]:
             item.name,
             item.metadata.get("json_at", ((item.name,),)),
             _reader(hints[item.name]),
-            None
-            if item.default is not MISSING or item.default_factory is not MISSING
-            else _empty(hints[item.name]),
+            _substitute(item, hints[item.name]),
         )
         for item in fields(cls)
     ]
+
+
+def _substitute(item: Field[Any], kind: Any) -> Callable[[], Any] | None:
+    """Return a factory of the value of a missing field. Return ``None`` if the class has a default, or if a missing
+    field is an error.
+    """
+    if item.default is not MISSING or item.default_factory is not MISSING:
+        return None
+    if "missing" in item.metadata:
+        return partial(item.metadata.get, "missing")
+    return _empty(kind)
 
 
 def _empty(kind: Any) -> Callable[[], Any] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from portico._read import Page
-from portico.schemas import json_at
+from portico.schemas import added_later, json_at
 from portico.schemas.chunks import ChunkGroup, FileChunk
 from portico.schemas.resource import Column, Resource, Verb
 from portico.schemas.store_guards import GuardQuestion, StoreReview
@@ -51,13 +51,13 @@ class Store:
     """The embedding model whose vectors are being created, if any."""
     vector_weight: float | None
     """The measured weight of vectors relative to words. Null means the weight in the embedding model's profile."""
-    guard: str
+    guard: str = field(metadata=added_later("off"))
     """What happens to changes that turn answers of guard questions wrong: ``hold``, ``warn`` or ``off``."""
     has_review: bool
     """True while changed files wait for their check or for a decision. Searches leave the new files out."""
     links: bool
     """True if the store's passages are linked by the names that they mention, and searches follow these links."""
-    index: str
+    index: str = field(metadata=added_later("embedded"))
     """Where the store's vectors are searched: ``embedded`` in the daemon's memory, ``qdrant`` in its files, or
     ``pgvector`` in PostgreSQL.
     """
