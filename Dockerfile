@@ -11,6 +11,9 @@ COPY client client
 COPY server server
 COPY tui tui
 COPY docs/cookbook docs/cookbook
+# Without git, the version is what PKG-INFO says: docker build --build-arg "VERSION=$(scripts/version)" .
+ARG VERSION=
+RUN if [ -n "$VERSION" ]; then echo "Version: $VERSION" > PKG-INFO; fi
 RUN /opt/portico/bin/python -m pip install --no-deps --build-constraint requirements/build.lock . && touch /opt/portico/.portico-image
 
 FROM python:3.13-slim

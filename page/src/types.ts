@@ -1508,6 +1508,8 @@ export interface Status {
   problems: Problem[];
   small_model: SmallModel | null;
   memory_budget_bytes: number | null;
+  build: string;
+  schema: string;
 }
 
 /**

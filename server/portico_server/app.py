@@ -18,8 +18,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from portico import _build
 from portico.schemas.configuration import Problem
-from portico_server import __version__, logs
+from portico_server import __version__, changed_files, logs
 from portico_server.api.gateway import Gateway
 from portico_server.config import Configuration
 from portico_server.configuration_file import hold_lock
@@ -27,6 +28,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
+from portico_server.db.schema import HEAD
 from portico_server.home import PRIVATE_UMASK_BITS, Home
 from portico_server.http.limits import raise_descriptor_limit
 from portico_server.http.server import HttpServer, listen, new_loop, reach
@@ -84,9 +86,12 @@ def main(loaded_settings: LoadedSettings, options: StartOptions) -> int:
             raise InvalidRequest(f"{problem}. Pass an existing folder to --docs.", param="docs")
     with Home(settings.home) as home, listen(settings) as listener:
         logs.configure(settings.logs, settings.log_level, settings.log_format, quiet=options.quiet)
+        threading.Thread(target=_log_version, name="version", daemon=True).start()
         database = Database(settings.database) if settings.database else Database.at(settings.database_path)
         try:
             database.prepare()
+            if not options.within:
+                changed_files.watch()
             with asyncio.Runner(loop_factory=new_loop) as runner:
                 runner.run(Daemon(loaded_settings, options, database, listener).serve(home))
         finally:
@@ -138,9 +143,14 @@ class Daemon:
                 await server.serving.wait()
                 home.serving(self.services.url)
                 if not self._options.within:
-                    _print_line(
-                        {"ready": True, "url": self.services.url, "home": str(home.path), "pid": os.getpid()}
-                    )
+                    start_line = {
+                        "ready": True,
+                        "url": self.services.url,
+                        "home": str(home.path),
+                        "pid": os.getpid(),
+                    }
+                    upgrade = self.services.database.upgrade
+                    _print_line(start_line if upgrade is None else {**start_line, "upgrade": upgrade})
                 self.serving.set()
                 work = {
                     **self.services.background(),
@@ -325,6 +335,11 @@ def _is_pipe(handle: int) -> bool:
 def _is_terminal() -> bool:
     """Return whether standard input is a terminal, which sends SIGHUP when it closes."""
     return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _log_version() -> None:
+    """Log which build starts. In a checkout this runs git, so it has its own thread."""
+    logger.info("Portico %s, schema %s", _build.version(), HEAD)
 
 
 def _print_line(line: dict[str, object]) -> None:

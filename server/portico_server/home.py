@@ -64,13 +64,7 @@ class Home:
         if not self._locked(self._lock):
             os.close(self._lock)
             self._lock = None
-            note = self.read_note(self.path)
-            user_hint = f" at {note['url']} (process {note['pid']})" if note else ""
-            raise Conflict(
-                f"A Portico daemon already uses the home folder {self.path}{user_hint}. Use that daemon, stop it "
-                "with 'portico down', or set PORTICO_HOME to another folder.",
-                code="home_in_use",
-            )
+            raise self._in_use()
         try:
             self.completed_restore = home_replacement.tidy(self.path)
         except (OSError, ValueError) as error:
@@ -102,6 +96,28 @@ class Home:
                 time.sleep(POLL_INTERVAL_S)  # the kernel offers no lock with a timeout
             else:
                 return True
+
+    def require_unused(self) -> None:
+        """Raise `Conflict` if a daemon or a command keeps the lock. Changes nothing."""
+        try:
+            lock = os.open(self.path / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise self._in_use() from error
+        finally:
+            os.close(lock)
+
+    def _in_use(self) -> Conflict:
+        note = self.read_note(self.path)
+        user_hint = f" at {note['url']} (process {note['pid']})" if note else ""
+        return Conflict(
+            f"A Portico daemon already uses the home folder {self.path}{user_hint}. Use that daemon, stop it "
+            "with 'portico down', or set PORTICO_HOME to another folder.",
+            code="home_in_use",
+        )
 
     def leaving(self) -> None:
         """Remove the note, because the daemon no longer serves. From now on, another daemon that starts waits for the

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from portico._home import default_home
 from portico.schemas.daemon import Setting
@@ -510,6 +510,21 @@ class Settings:
         return self.home / "logs"
 
 
+REMOVED: Final[Mapping[str, str]] = {
+    "kubernetes_node_selector": "kubernetes_template",
+    "kubernetes_service_account": "kubernetes_template",
+}
+"""Settings of earlier versions, and what replaced each of them."""
+
+
+def _removal_error(subject: str, name: str, successor: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The setting {subject} no longer exists: use {successor} instead (docs/configuration.md).",
+        code="setting_removed",
+        param=name,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
     """The settings, with the source of each value."""
@@ -543,10 +558,15 @@ def load(
     origins: dict[str, Origin] = {}
     known_names = {item.name for item in fields(Settings)}
     for name in file or {}:
+        if name in REMOVED:
+            raise _removal_error(f"'{name}' in 'settings'", name, f"'{REMOVED[name]}'")
         if name not in known_names:
             raise InvalidRequest(
                 f"The setting '{name}' in 'settings' does not exist.{nearest(name, known_names)}", param=name
             )
+    for name, successor in REMOVED.items():
+        if environment.get(f"PORTICO_{name.upper()}"):
+            raise _removal_error(f"PORTICO_{name.upper()}", name, f"PORTICO_{successor.upper()}")
     for item in fields(Settings):
         sources: tuple[tuple[Origin, Any], ...] = (
             ("flag", (flags or {}).get(item.name)),

@@ -1,7 +1,7 @@
 """A field that comes later to an SDK type has a default, so that newer clients read the answers of older daemons.
 
 ``older/required_fields.txt`` lists the fields that every daemon sends, as ``Type: fields``. A new type adds its line;
-a new field of a listed type needs a default, or metadata of `portico.schemas.added_later`, and is not added.
+a new field of a listed_lines type needs a default, or metadata of `portico.schemas.added_later`, and is not added.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ def required_fields() -> Iterator[str]:
         for name, kind in vars(module).items():
             if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__:
                 names_of_fields = [item.name for item in fields(kind)]
-                required = [field for field in names_of_fields if is_required(kind, field, names_of_fields)]
-                if required:
-                    yield f"{name}: {', '.join(required)}"
+                required_names = [
+                    field for field in names_of_fields if is_required(kind, field, names_of_fields)
+                ]
+                if required_names:
+                    yield f"{name}: {', '.join(required_names)}"
 
 
 def is_required(kind: type[Any], field: str, names_of_fields: list[str]) -> bool:
@@ -41,5 +43,5 @@ def is_required(kind: type[Any], field: str, names_of_fields: list[str]) -> bool
 
 
 def test_a_new_field_has_a_default() -> None:
-    listed = REQUIRED_FIELDS.read_text(encoding="utf-8").splitlines()
-    assert sorted(required_fields()) == listed, "see the first lines of this file"
+    listed_lines = REQUIRED_FIELDS.read_text(encoding="utf-8").splitlines()
+    assert sorted(required_fields()) == listed_lines, "see the first lines of this file"

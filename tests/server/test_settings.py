@@ -55,3 +55,12 @@ def test_secrets_are_never_shown() -> None:
     rows = load({}, {"PORTICO_API_KEY": "pk-very-secret"}).describe()
     assert {row.name: row.value for row in rows}["api_key"] == "(set)"
     assert all("very-secret" not in str(row.value) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["kubernetes_node_selector", "kubernetes_service_account"])
+def test_a_removed_setting_is_refused_with_its_successor(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="no longer exists: use 'kubernetes_template'"):
+        load(file={name: "gpu"}, environment={})
+    variable = f"PORTICO_{name.upper()}"
+    with pytest.raises(InvalidRequest, match=f"{variable} no longer exists: use PORTICO_KUBERNETES_TEMPLATE"):
+        load(environment={variable: "gpu"})

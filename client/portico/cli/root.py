@@ -331,9 +331,9 @@ def portico(
     """Options that apply to every command."""
     context.obj = Invocation(url, key)
     if version:
-        from portico import __version__
+        from portico import _build
 
-        print(f"portico {__version__}")
+        print(f"portico {_build.version()}")
         raise typer.Exit
 
 

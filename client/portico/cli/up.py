@@ -234,6 +234,8 @@ class DaemonProcess:
         except ValueError:
             result = {}
         if isinstance(result, dict) and result.get("ready"):
+            if upgrade := result.get("upgrade"):
+                typer.echo(f"The database was migrated from schema {upgrade[0]} to {upgrade[1]}.", err=True)
             return str(result["url"])
         code = self.stop()
         if isinstance(result, dict) and isinstance(result.get("error"), dict):

@@ -1,15 +1,18 @@
-"""`portico version`: prints the versions of the client and the daemon."""
+"""`portico version`: prints the versions of the client and the daemon, and the schema of the daemon's database."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from portico import __version__
+from portico import _build
 from portico.cli.render import print_fields, print_json
 from portico.cli.session import AsJson, deferred, invocation
 from portico.errors import PorticoError
+
+if TYPE_CHECKING:
+    from portico._transport import Transport
 
 app = typer.Typer()
 
@@ -25,11 +28,25 @@ def version(context: typer.Context, as_json: AsJson = False) -> None:
         transport = Transport(Address.of(connection.url, connection.key), TIMEOUT_S)
         try:
             daemon = str(transport.request("GET", "/health", dict[str, Any]).get("version", ""))
+            build, schema = _details(transport)
+            daemon = build or daemon
         finally:
             transport.close()
     except PorticoError:
-        daemon = None
+        daemon, schema = None, None
     if as_json:
-        print_json({"client": __version__, "daemon": daemon})
+        print_json({"client": _build.version(), "daemon": daemon, "schema": schema})
     else:
-        print_fields([("client", __version__), ("daemon", daemon or "not running")])
+        fields = [("client", _build.version()), ("daemon", daemon or "not running")]
+        print_fields([*fields, ("schema", schema)] if schema else fields)
+
+
+def _details(transport: Transport) -> tuple[str | None, str | None]:
+    """Return the build of the daemon and its schema, or ``None`` if the caller may not see them or the daemon is
+    older.
+    """
+    try:
+        overview = transport.request("GET", "/api/status", dict[str, Any])
+    except PorticoError:
+        return None, None
+    return overview.get("build") or None, overview.get("schema") or None

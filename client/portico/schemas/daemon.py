@@ -92,6 +92,10 @@ class Status:
     problems: tuple[Problem, ...]
     small_model: SmallModel | None
     memory_budget_bytes: int | None
+    build: str = ""
+    """Version, number of commits and commit, such as ``0.1.0.dev1427+177a3ea1``; empty if the caller is no admin."""
+    schema: str = ""
+    """The number of the database's schema; empty if the caller is no admin."""
 
     def hint_for(self, name: str) -> str | None:
         """Return a hint to show with an answer from ``name``, or ``None`` unless the tiny model answers, directly or

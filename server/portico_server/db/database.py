@@ -108,6 +108,8 @@ class Database:
             timeout=0,
             statements=("wal_autocheckpoint=0",),
         )
+        self.upgrade: tuple[str, str] | None = None
+        """The schemas before and after the migration that `prepare` performed."""
         self.row_groups = RowGroups(
             self.try_write_now, self._writer.do, partial(self._kept_connections.insert, self._relaxed_engine)
         )
@@ -133,7 +135,7 @@ class Database:
                     return
             from portico_server.db.migrate import upgrade
 
-            upgrade(self._write_engine)
+            self.upgrade = upgrade(self._write_engine)
         except DATABASE_ERRORS as error:
             raise self._explain(error) from error
 
@@ -141,7 +143,7 @@ class Database:
         if revision(connection) not in (HEAD, NEXT):
             from portico_server.db.migrate import bring_up
 
-            bring_up(connection)
+            self.upgrade = bring_up(connection)
 
     async def check(self) -> None:
         """Check that the database responds and has the schema of this or the next version. Raises `Unavailable`."""

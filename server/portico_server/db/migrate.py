@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from sqlalchemy import Connection, Engine
 
 from portico_server.core.errors import Unavailable
 from portico_server.db.revision import WITHDRAWN_FROM, revision, set_revision
+
+logger = logging.getLogger(__name__)
 
 BASELINE = "0041"
 """The first migration. Migrations with lower numbers were never released (decision 0154)."""
@@ -47,14 +50,15 @@ def is_unreleased(number: str) -> bool:
     return re.fullmatch(r"\d{4}", number) is not None and number < BASELINE
 
 
-def upgrade(engine: Engine) -> None:
+def upgrade(engine: Engine) -> tuple[str, str] | None:
     """Migrate a SQLite file with `bring_up`, in one transaction."""
     with _rebuilding(engine) as connection:
-        bring_up(connection)
+        return bring_up(connection)
 
 
-def bring_up(connection: Connection) -> None:
-    """Run all missing migrations in the transaction of ``connection``.
+def bring_up(connection: Connection) -> tuple[str, str] | None:
+    """Run all missing migrations in the transaction of ``connection``. Return the schemas before and after, or ``None``
+    for a new database.
 
     Raises `Unavailable`, without changing anything, if the database is from before the first release, from a newer
     version, or the target of an interrupted `portico migrate`.
@@ -74,6 +78,9 @@ def bring_up(connection: Connection) -> None:
             code="migration_interrupted",
         )
     settings.attributes["connection"] = connection
+    target = ScriptDirectory.from_config(settings).get_current_head() or ""
+    if number is not None and number != target and is_known(number):
+        logger.info("Migrating the database from schema %s to %s", number, target)
     if number == WITHDRAWN_FROM:
         set_revision(connection, number)
     try:
@@ -85,6 +92,10 @@ def bring_up(connection: Connection) -> None:
             "another home folder (PORTICO_HOME).",
             code="database_newer",
         ) from error
+    if number is None:
+        return None
+    logger.info("The database has the schema %s", target)
+    return number, target
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A command of this version works with a daemon of an earlier one, and a field that came later does not end it.
 
-``tests/client/older/COMMIT.json`` has the answers of a real daemon of that commit, which served one store of one file.
+``older/COMMIT.json`` has the answers of a real daemon of that commit, which served one store of one file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ older_daemon = pytest.mark.parametrize("answers", DAEMONS, ids=lambda path: path
 
 
 @contextmanager
-def served(answers: dict[str, Any]) -> Iterator[str]:
+def recorded_daemon(answers: dict[str, Any]) -> Iterator[str]:
     """Serve recorded answers, and yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -94,7 +94,7 @@ def portico(
 
 @older_daemon
 def test_commands_work_with_an_older_daemon(answers: Path, portico: Callable[..., Done]) -> None:
-    with served(json.loads(answers.read_text(encoding="utf-8"))) as url:
+    with recorded_daemon(json.loads(answers.read_text(encoding="utf-8"))) as url:
         for line, words in COMMANDS.items():
             done = portico(*line.split(), url=url)
             assert done.code == 0, (line, done)
@@ -105,7 +105,7 @@ def test_commands_work_with_an_older_daemon(answers: Path, portico: Callable[...
 def test_a_field_that_an_older_daemon_lacks_has_the_value_of_its_behaviour(
     answers: Path, portico: Callable[..., Done]
 ) -> None:
-    with served(json.loads(answers.read_text(encoding="utf-8"))) as url:
+    with recorded_daemon(json.loads(answers.read_text(encoding="utf-8"))) as url:
         store = portico("stores", "show", "handbook", "--json", url=url).json
     assert (store["index"], store["guard"]) == (
         "embedded",
@@ -134,7 +134,7 @@ def test_down_stops_a_process_whose_answers_say_nothing(
     home.mkdir()
     answers = {} if status is None else {"GET /api/status": status}
     with (
-        served(answers) as url,
+        recorded_daemon(answers) as url,
         subprocess.Popen(
             [sys.executable, "-c", LOCKED, str(home), url], stdout=subprocess.PIPE, text=True
         ) as process,
@@ -157,7 +157,7 @@ def test_down_signals_no_process_that_does_not_keep_the_lock(
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with (
-            served({}) as url,
+            recorded_daemon({}) as url,
             subprocess.Popen(
                 [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True
             ) as another_process,

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from portico import _build
 from portico.schemas.configuration import Problem
 from portico.schemas.daemon import Plugin, Setting, Status
 from portico.schemas.deployments import SmallModel
@@ -21,6 +22,7 @@ from portico_server.core import pools
 from portico_server.core.errors import nearest
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.servable import Card
+from portico_server.db.schema import HEAD
 from portico_server.feature_table import declarations
 
 router = new_router(prefix="/api", tags=["Daemon"])
@@ -48,6 +50,8 @@ async def daemon_status(services: TheServices, caller: Caller) -> Status:
     )
     return Status(
         version=__version__,
+        build=await pools.FILES.run(_build.version) if caller.admin else "",
+        schema=HEAD if caller.admin else "",
         home=str(services.settings.home) if caller.admin else "",
         url=services.url,
         started_at=services.started_at,

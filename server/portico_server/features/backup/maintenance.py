@@ -17,11 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from portico_server import __version__, home_replacement
+from portico import _build
+from portico_server import home_replacement
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError
 from portico_server.db.address import parse_address
 from portico_server.db.database import Database
-from portico_server.features.backup.restore import BackupArchive, restore
+from portico_server.features.backup.restore import BackupArchive, check_restore, restore
 from portico_server.features.backup.write import backup, check_here, noted_settings
 from portico_server.home import LOCK_FILE, Home
 from portico_server.settings import LoadedSettings, Settings
@@ -59,7 +60,9 @@ def _write(path: Path, loaded_settings: LoadedSettings, *, models: bool) -> dict
     with Home(settings.home):
         try:
             with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-                missing = asyncio.run(_send_backup(out, loaded_settings, settings.models if models else None))
+                missing = asyncio.run(
+                    _send_backup(out, loaded_settings, settings.models if models else None, _build.version())
+                )
                 out.flush()
                 os.fsync(out.fileno())
             partial.replace(path)
@@ -72,11 +75,15 @@ def _write(path: Path, loaded_settings: LoadedSettings, *, models: bool) -> dict
                 partial.unlink(missing_ok=True)
 
 
-async def _send_backup(out: BinaryIO, settings: LoadedSettings, models: Path | None) -> int:
+async def _send_backup(out: BinaryIO, settings: LoadedSettings, models: Path | None, version: str) -> int:
     home = settings.settings.home
     recorded_settings = noted_settings(settings)
     async with backup(
-        home, version=__version__, settings=recorded_settings, models=models, report=_Progress()
+        home,
+        version=version,
+        settings=recorded_settings,
+        models=models,
+        report=_Progress(),
     ) as new_backup:
         async for piece in new_backup.pieces():
             out.write(piece)
@@ -100,7 +107,7 @@ def _restore(path: Path, settings: Settings, *, replace: bool, dry_run: bool) ->
             "aside": None,
         }
         if dry_run:
-            archive.check(_Progress())
+            check_restore(archive, settings.home, replace=replace, report=_Progress())
             return {
                 **result,
                 "files": [{"name": name, "bytes": archive.size(name)} for name in archive.names()],

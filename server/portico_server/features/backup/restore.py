@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from portico_server import home_replacement
 from portico_server.archives.reader import ArchiveReader, refusal
@@ -18,6 +19,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, Unavailable
 from portico_server.db import snapshot
 from portico_server.features.backup import layout
 from portico_server.features.backup.staging import BackupProgress
+from portico_server.home import Home
 
 MAX_RATIO: Final = 1_100
 """Maximum ratio of the unpacked size to the archive size; deflate cannot compress data further."""
@@ -90,13 +92,15 @@ class BackupArchive:
                 os.fsync(out.fileno())
             self._check_sum(name, digest.hexdigest())
 
-    def check(self, report: BackupProgress) -> None:
-        """Read and check all entries without writing them."""
+    def check(self, report: BackupProgress, database: IO[bytes] | None = None) -> None:
+        """Read and check all entries. Only the database is written, if ``database`` is given."""
         done_bytes = 0
         for name in self.names():
             digest = hashlib.sha256()
             for block in self._archive.blocks(name):
                 digest.update(block)
+                if database is not None and name == layout.DATABASE:
+                    database.write(block)
                 done_bytes += len(block)
                 report("archive", done_bytes, self.contents.bytes)
             self._check_sum(name, digest.hexdigest())
@@ -140,14 +144,7 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
     if the disk is full. If an error is raised, nothing has changed. An interrupted restore has either changed nothing,
     or the next command or daemon that uses the home completes it.
     """
-    old = home_replacement.holds(home)
-    if old and not replace:
-        raise Conflict(
-            f"The home folder {home} is not empty ({', '.join(old[:3])}). Restore into another folder with "
-            "--home, or add --replace, which keeps the old contents in a separate folder.",
-            code="home_not_empty",
-            param="home",
-        )
+    old = _old_contents(home, replace=replace)
     path = home / home_replacement.RESTORING
     try:
         _check_disk_space(archive, home)
@@ -164,6 +161,34 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
     finally:
         if not (home / home_replacement.PLAN).exists():
             shutil.rmtree(path, ignore_errors=True)
+
+
+def check_restore(archive: BackupArchive, home: Path, *, replace: bool, report: BackupProgress) -> None:
+    """Raise what `restore` would raise, without changing anything."""
+    Home(home).require_unused()
+    if home.exists():
+        _old_contents(home, replace=replace)
+    _check_disk_space(archive, next(path for path in (home, *home.parents) if path.exists()))
+    with tempfile.NamedTemporaryFile(suffix=".db") as database:
+        try:
+            archive.check(report, database)
+            database.flush()
+            check_database(Path(database.name))
+        except snapshot.SnapshotError as error:
+            raise refused(f"its database is damaged ({error})") from error
+
+
+def _old_contents(home: Path, *, replace: bool) -> Sequence[str]:
+    """Return what is in the home folder. Raise `Conflict` if it is not empty, unless ``replace``."""
+    old = home_replacement.holds(home)
+    if old and not replace:
+        raise Conflict(
+            f"The home folder {home} is not empty ({', '.join(old[:3])}). Restore into another folder with "
+            "--home, or add --replace, which keeps the old contents in a separate folder.",
+            code="home_not_empty",
+            param="home",
+        )
+    return old
 
 
 def check_database(path: Path) -> None:

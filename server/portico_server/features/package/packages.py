@@ -186,7 +186,7 @@ class AppPackage:
                         *self._files(),
                         *self._archives(),
                         *self._skill_archives(),
-                        *_INSTALLATION,
+                        *_installation(),
                     }
                 ),
                 MANIFEST_NAME,
@@ -229,7 +229,7 @@ class AppPackage:
         texts, files, archives = self._texts(digest), self._files(), self._archives()
         skills = self._skill_archives()
         contents = {name: text.encode() for name, text in texts.items()}
-        contents |= dict(zip(_INSTALLATION, (requirements, wheel_data), strict=True))
+        contents |= dict(zip(_installation(), (requirements, wheel_data), strict=True))
         archive = ArchiveStream()
         try:
             for name in sorted({*contents, *files, *archives, *skills}):
@@ -262,8 +262,11 @@ class AppPackage:
             archive.close()  # even if the client has left
 
 
-_INSTALLATION: Final = ("requirements.lock", f"wheels/{wheel.WHEEL_NAME}")
-"""Entries from which Portico is installed on the other machine."""
+def _installation() -> tuple[str, str]:
+    """Return the names of the entries from which Portico is installed on the other machine. Blocks on its first
+    call.
+    """
+    return "requirements.lock", f"wheels/{wheel.wheel_name()}"
 
 
 async def _pass_on(pieces: AsyncIterator[bytes]) -> Blocks:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
-from portico_server.features.package.wheel import WHEEL_NAME
+from portico_server.features.package.wheel import wheel_name
 from portico_server.launchers.pods import CONTAINER_SECURITY, container_resources, new_object, pod_security
 
 Target: TypeAlias = Literal["image", "compose", "kubernetes", "slurm"]
@@ -151,7 +151,7 @@ RUN python -m venv /opt/portico
 COPY requirements.lock requirements.lock
 RUN /opt/portico/bin/python -m pip install --require-hashes --requirement requirements.lock
 COPY wheels wheels
-RUN /opt/portico/bin/python -m pip install --no-deps wheels/{WHEEL_NAME} && touch /opt/portico/.portico-image
+RUN /opt/portico/bin/python -m pip install --no-deps wheels/{wheel_name()} && touch /opt/portico/.portico-image
 
 FROM {options.base}
 # libgomp1 is for the llama.cpp server; bubblewrap is the sandbox of the code tools, where the container may use it.
@@ -464,7 +464,7 @@ if [[ -z ${{PORTICO_PYTHON:-}} && ! -f $environment/.complete ]]; then
     rm -rf "$environment"
     "${{PYTHON:-python3}}" -m venv "$environment"
     "$python" -m pip install --disable-pip-version-check --require-hashes --requirement requirements.lock
-    "$python" -m pip install --disable-pip-version-check --no-deps {shlex.quote(f"wheels/{WHEEL_NAME}")}
+    "$python" -m pip install --disable-pip-version-check --no-deps {shlex.quote(f"wheels/{wheel_name()}")}
     touch "$environment/.complete"
   fi
   exec 9>&-
@@ -513,7 +513,7 @@ def _readme(targets: Sequence[Target], facts: PackageFacts, options: TargetOptio
             [
                 _ENVIRONMENT,
                 "python3 -m venv env && env/bin/pip install --require-hashes -r requirements.lock && "
-                f"env/bin/pip install --no-deps wheels/{WHEEL_NAME}",
+                f"env/bin/pip install --no-deps wheels/{wheel_name()}",
                 "set -a && . ./.env && set +a && env/bin/portico up --file app/portico.yaml",
             ],
         )

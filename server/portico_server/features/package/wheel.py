@@ -8,22 +8,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from portico import _build
 from portico._installed import DISTRIBUTION
-from portico_server import __version__
 from portico_server.core.errors import Unavailable
 
 PACKAGES: Final = ("portico", "portico_server", "portico_tui")
-
-_STEM: Final = f"{DISTRIBUTION.replace('-', '_')}-{__version__}"
-"""What the names of the wheel and of its folder of metadata begin with."""
-
-WHEEL_NAME: Final = f"{_STEM}-py3-none-any.whl"
 
 LOCK: Final = "run.lock"
 
@@ -34,8 +30,17 @@ _BESIDE: Final = {
 }
 """Files that a wheel contains inside its packages, and their locations in a checkout."""
 
-_INFO: Final = f"{_STEM}.dist-info"
 _WHEEL: Final = "Wheel-Version: 1.0\nGenerator: portico package\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+def wheel_name() -> str:
+    """Return the file name of the wheel. Blocks on its first call."""
+    return f"{_stem()}-py3-none-any.whl"
+
+
+def _stem() -> str:
+    """Return what the names of the wheel and of its folder of metadata begin with."""
+    return f"{DISTRIBUTION.replace('-', '_')}-{_build.version()}"
 
 
 def requirements() -> bytes:
@@ -56,7 +61,8 @@ def wheel() -> bytes:
     """Return the wheel; the same installation always yields the same bytes. Blocks for about a second."""
     files = dict(sorted(_files().items()))
     record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in files.items())
-    files[f"{_INFO}/RECORD"] = f"{record}{_INFO}/RECORD,,\n".encode()
+    info_folder = f"{_stem()}.dist-info"
+    files[f"{info_folder}/RECORD"] = f"{record}{info_folder}/RECORD,,\n".encode()
     bytes_io = io.BytesIO()
     with zipfile.ZipFile(bytes_io, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name, data in files.items():
@@ -86,9 +92,13 @@ def _files() -> dict[str, bytes]:
             "Portico is not installed as a package, so it cannot be packaged. Install it (see the README).",
             code="installation_incomplete",
         ) from error
-    for name in ("METADATA", "entry_points.txt"):
-        package_files[f"{_INFO}/{name}"] = (about.read_text(name) or "").encode()
-    package_files[f"{_INFO}/WHEEL"] = _WHEEL.encode()
+    info_folder = f"{_stem()}.dist-info"
+    metadata = re.sub(
+        r"(?m)^Version: .*$", f"Version: {_build.version()}", about.read_text("METADATA") or "", count=1
+    )
+    package_files[f"{info_folder}/METADATA"] = metadata.encode()
+    package_files[f"{info_folder}/entry_points.txt"] = (about.read_text("entry_points.txt") or "").encode()
+    package_files[f"{info_folder}/WHEEL"] = _WHEEL.encode()
     return package_files
 
 

@@ -2,7 +2,8 @@
 
 The script asks a daemon of that version over HTTP for one of everything that the version supports, and skips the rest.
 ``OUT.zip`` contains the database as SQL, the bytes of files, and the daemon's own report. After the release of a new
-migration, add the home of the release.
+migration, add the home of the release. ``homes/commits`` has homes of commits between releases, named after the commit:
+add one where a migration changed before its release.
 
     git worktree add /tmp/then COMMIT
     PYTHONPATH=/tmp/then/client:/tmp/then/server python tests/server/db/homes/make.py tests/server/db/homes/0012.zip

@@ -246,8 +246,9 @@ def test_a_home_is_backed_up_restored_and_vacuumed_by_commands_without_a_daemon(
     assert "portico.db" in preview.out and "Would restore" in preview.out
     assert not new.exists() or not list(new.iterdir())
     assert command("restore", str(archive), "--home", str(new), "--json").json["restored"] is True
-    refusal = command("restore", str(archive), "--home", str(new), "--json")
-    assert json.loads(refusal.err)["error"]["code"] == "home_not_empty"
+    for dry_run in ((), ("--dry-run",)):
+        refusal = command("restore", str(archive), "--home", str(new), *dry_run, "--json")
+        assert json.loads(refusal.err)["error"]["code"] == "home_not_empty"
     aside = Path(command("restore", str(archive), "--home", str(new), "--replace", "--json").json["aside"])
     assert (aside / "portico.db").is_file() and aside.parent == new
     assert command("vacuum", "--home", str(new), "--json").json["freed"] == 0
@@ -266,7 +267,7 @@ def test_backup_commands_use_the_running_daemon_of_a_home_and_restore_is_refused
     with running(home, "--file", str(settled / "test.yaml")) as daemon:
         assert command("backup", str(archive), "--home", str(home), "--json").json["missing"] == 0
         assert command("vacuum", "--home", str(home)).code == 0
-        for replace in ((), ("--replace",)):
+        for replace in ((), ("--replace",), ("--dry-run",), ("--replace", "--dry-run")):
             done = command("restore", str(archive), "--home", str(home), *replace, "--json")
             assert json.loads(done.err)["error"]["code"] == "home_in_use"
         # Act as if its note were stale: the lock still says that it runs.

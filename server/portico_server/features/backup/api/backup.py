@@ -9,11 +9,12 @@ from typing import Any
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from portico import _build
 from portico.schemas.daemon import Vacuumed
-from portico_server import __version__
 from portico_server.api.declarations import ARCHIVE
 from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.archives.stream import Blocks
+from portico_server.core import pools
 from portico_server.features.backup.write import Backup, backup, check_here, noted_settings
 
 router = new_router(prefix="/api", tags=["Daemon"])
@@ -51,7 +52,7 @@ async def back_up(services: TheServices, _caller: Admin, models: bool = False) -
     new_backup = await stack.enter_async_context(
         backup(
             settings.home,
-            version=__version__,
+            version=await pools.FILES.run(_build.version),
             settings=noted_settings(services.loaded),
             models=settings.models if models else None,
         )
