@@ -72,7 +72,8 @@ class Relay:
     With ``adapter``, the model answers with the adapter applied. ``original`` is the same request in its original
     protocol, for an engine that supports that protocol; code that changes the meaning of ``body`` removes
     ``original``. ``files`` are the files of a form, whose other fields are in ``body``. ``caller`` is the client that
-    sent the request, for an engine that stores conversations.
+    sent the request, for an engine that stores conversations. With ``fails_fast``, a temporary failure is not retried,
+    because another server can answer.
     """
 
     operation: Operation
@@ -81,6 +82,7 @@ class Relay:
     original: OriginalRequest | None = None
     files: tuple[Attachment, ...] = ()
     caller: str = ""
+    fails_fast: bool = False
 
     @property
     def stream(self) -> bool:

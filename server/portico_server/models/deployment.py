@@ -324,16 +324,11 @@ class Deployment:
     async def _relay(
         self, request: Relay, context: Context, lease: ReplicaLease, running: RunningEngine
     ) -> RelayResponse:
-        if running.remembers:
-            request = replace(request, caller=context.caller.id)
-        try:
-            relay_response = await running.client.relay(request, context.deadline)
-        except BaseException as error:
-            lease.leave(running, error)
-            raise
+        answering, relay_response = await lease.first_byte(running, request, context)
 
         def on_end(error: BaseException | None) -> None:
-            lease.leave(running, error)
+            lease.process.health.end_answer(answer)
+            lease.leave(answering, error)
             if answer.pieces and not answer.complete and relay_response.usage == Usage():
                 # The answer was interrupted, so the engine has not reported the usage. The work still counts.
                 relay_response.usage = Usage(estimate_tokens(request.body), answer.pieces)
@@ -341,6 +336,7 @@ class Deployment:
                 relay_response.usage = lease.process.tariff.priced(relay_response.usage)
 
         relay_response.chunks = answer = HeldAnswer(relay_response.chunks, on_end)
+        lease.process.health.begin_answer(answer)
         return relay_response
 
     async def _wait_briefly(self, lease: ReplicaLease, context: Context) -> RunningEngine | None:

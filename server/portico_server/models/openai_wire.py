@@ -15,6 +15,10 @@ MAX_MESSAGE_CHARS = 2_000
 """Maximum length, in characters, of an engine's message that is passed on."""
 
 
+PASSING_STATUSES = frozenset({502, 503, 504, 529})
+"""Temporary failures of a server. A 500 is not among them: the call may have been carried out."""
+
+
 class EngineRefused(PorticoError):
     """An engine's 4xx response, with the engine's own status, type, code and param."""
 

@@ -18,6 +18,7 @@ from portico_server.models.memory_reservation import MemoryReservation
 from portico_server.models.prices import Tariff
 from portico_server.models.protocol import Engine, ModelDescription, RunningEngine
 from portico_server.models.replacement import ProcessReplacement
+from portico_server.models.replica_health import ReplicaHealth
 from portico_server.models.spec import ModelSpec, State
 from portico_server.models.startup_progress import EmitEvent
 
@@ -47,6 +48,7 @@ class ModelProcess:
         """The price of the model's answers, if known."""
         self.slot = EngineSlot(spec.name)
         self.turns = CallTurns()
+        self.health = ReplicaHealth(spec.name, lambda: self.running)
         self._reservation = MemoryReservation(spec, residency, self)
         self.launch = EngineLaunch(
             spec,
@@ -226,6 +228,7 @@ class ModelProcess:
                     await asyncio.wait([task])
             if drain != 0:
                 await ending.wait_until_empty(drain)
+            await self.health.stop()
             begin = time.monotonic()
             self._reservation.measure(self.pid)
             self.launch.state = "cold"

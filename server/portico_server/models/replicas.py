@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
 
 from portico.schemas.deployments import Replica
-from portico_server.core.errors import PorticoError, TooMany
-from portico_server.core.relay import Relay
+from portico_server.core.context import Context
+from portico_server.core.errors import DeadlineExceeded, EngineFailed, PorticoError, TooMany, Unavailable
+from portico_server.core.relay import Relay, RelayResponse
+from portico_server.models.fallback import FALLBACK_STATUSES
 from portico_server.models.in_flight import InFlightCall
+from portico_server.models.openai_wire import PASSING_STATUSES, UpstreamFailed
 from portico_server.models.process import ModelProcess
 from portico_server.models.protocol import RunningEngine
 from portico_server.models.spec import State
@@ -26,6 +30,12 @@ MAX_CONVERSATIONS = 4_096
 
 OPENING_CHARS = 2_000
 """Number of characters of a message that identify a conversation."""
+
+MAX_CRASHES = 2
+"""Number of processes that may end during one call. A request that ends each process it gets reaches no third one."""
+
+_CRASHES = frozenset({"engine_crashed", "engine_lost"})
+"""Codes of the errors of a call during which the engine's process ended."""
 
 _BEST_FIRST: tuple[State, ...] = ("ready", "loading", "downloading", "failed", "cold")
 
@@ -68,7 +78,7 @@ class ReplicaPool:
     def _choose(self, request: Relay) -> ModelProcess:
         able = self._candidates()
         self.wake()
-        least = min(able, key=lambda process: (process.turns.calls, process.last_used))
+        least = _least_busy(able)
         opening = _opening(request)
         if opening is None:
             return least
@@ -90,14 +100,27 @@ class ReplicaPool:
                 process.wake()
 
     def _candidates(self) -> list[ModelProcess]:
-        """Return the processes that can answer soonest: running ones, otherwise starting ones, otherwise the first."""
-        running = [process for process in self.processes if process.is_ready]
+        """Return the processes that can answer soonest: running ones, otherwise starting ones, otherwise the first.
+
+        A process that has failed is left out for a while, unless no other process runs.
+        """
+        running = _healthy([process for process in self.processes if process.is_ready])
         return running or [process for process in self.processes if process.starting] or [self.processes[0]]
 
-    def other_running(self, model_process: ModelProcess) -> ModelProcess | None:
-        """Return a running process for a call whose own process could not be started."""
-        running = [process for process in self.processes if process is not model_process and process.is_ready]
-        return min(running, key=lambda process: process.turns.calls, default=None)
+    def another(self, tried: Container[ModelProcess]) -> ModelProcess | None:
+        """Return a process for a call that the processes in ``tried`` could not answer: a running one, otherwise a
+        starting one.
+        """
+        processes = [process for process in self.processes if process not in tried]
+        able = _healthy([process for process in processes if process.is_ready])
+        able = able or [process for process in processes if process.starting]
+        return _least_busy(able) if able else None
+
+    def record_failure(self, process: ModelProcess, error: PorticoError) -> None:
+        """Leave a process out for a while. Its conversations continue at other processes."""
+        process.health.fail(error)
+        for opening in [key for key, home in self._by_opening.items() if home is process]:
+            del self._by_opening[opening]
 
     async def load(self, emit: EmitEvent) -> RunningEngine:
         """Start all processes and wait until every start has ended. Raise the error if the first start fails."""
@@ -193,14 +216,21 @@ class ReplicaPool:
 
 
 class ReplicaLease:
-    """A call's lease of a process, from the call's arrival to the end of its answer."""
+    """A call's lease of a process, from the call's arrival to the end of its answer.
 
-    __slots__ = ("_call", "_pool", "_process")
+    A call whose process fails before the first byte moves to each other process once.
+    """
+
+    __slots__ = ("_call", "_crashes", "_doubts", "_pool", "_process", "_tried")
 
     def __init__(self, pool: ReplicaPool, process: ModelProcess) -> None:
         self._pool = pool
         self._process = process
         self._call: InFlightCall = process.enter()
+        self._tried = {process}
+        self._crashes = 0
+        self._doubts: list[tuple[ModelProcess, PorticoError]] = []
+        """Failures that the request may have caused. They count once another process answers the request."""
 
     @property
     def process(self) -> ModelProcess:
@@ -213,14 +243,77 @@ class ReplicaLease:
             try:
                 running = await self._process.engine(self._call, emit)
             except PorticoError as error:
-                model_process = self._pool.other_running(self._process)
-                if model_process is None:
-                    raise error.without_folders() from error
                 self._call.leave()
-                self._process, self._call = model_process, model_process.enter()
+                if not self._move():
+                    raise error.without_folders() from error
             else:
                 self._pool.wake()
                 return running
+
+    async def first_byte(
+        self, running: RunningEngine, request: Relay, context: Context
+    ) -> tuple[RunningEngine, RelayResponse]:
+        """Call the engine and return once the first byte is known, with the engine that answers.
+
+        If an engine fails before, call each other process once. Raise `PorticoError` if all fail; then the call has
+        ended.
+        """
+        errors: list[PorticoError] = []
+        while True:
+            try:
+                relay_response = await self._ask(running, request, context)
+            except BaseException as error:
+                self.leave(running, error)
+                if not isinstance(error, PorticoError):
+                    raise
+                errors.append(error)
+                if not (self._concerns_process(error) and self._move()):
+                    raise _most_useful(errors) from error
+            else:
+                self._process.health.recover()
+                for process, doubt in self._doubts:
+                    self._pool.record_failure(process, doubt)
+                return running, relay_response
+            try:
+                running = await self.engine(context.emit)
+            except BaseException as error:
+                self.leave()
+                raise (errors[0] if isinstance(error, PorticoError) else error) from error
+
+    async def _ask(self, running: RunningEngine, request: Relay, context: Context) -> RelayResponse:
+        if running.remembers:
+            request = replace(request, caller=context.caller.id)
+        is_movable = self._pool.another(self._tried) is not None
+        if is_movable:
+            request = replace(request, fails_fast=True)
+        return await self._process.health.first_byte(
+            running, request, context.deadline, is_movable=is_movable
+        )
+
+    def _concerns_process(self, error: PorticoError) -> bool:
+        """Return whether another process may answer the call, and record a failure of the process."""
+        if isinstance(error, DeadlineExceeded):
+            return False
+        if error.code in _CRASHES:
+            self._crashes += 1
+        if isinstance(error, UpstreamFailed) and error.upstream not in PASSING_STATUSES:
+            self._doubts.append((self._process, error))
+        elif isinstance(error, EngineFailed | Unavailable):
+            self._pool.record_failure(self._process, error)
+        elif error.status in FALLBACK_STATUSES:
+            self._doubts.append((self._process, error))
+        else:
+            return False
+        return self._crashes < MAX_CRASHES
+
+    def _move(self) -> bool:
+        """Enter another process, if there is one that this call has not tried."""
+        process = self._pool.another(self._tried)
+        if process is None:
+            return False
+        self._tried.add(process)
+        self._process, self._call = process, process.enter()
+        return True
 
     def leave(self, running: RunningEngine | None = None, error: BaseException | None = None) -> None:
         """End a call that used ``running``, or a call that never got an engine. Can be called more than once."""
@@ -230,9 +323,23 @@ class ReplicaLease:
             self._process.leave(self._call, running, error)
 
 
+def _least_busy(processes: Iterable[ModelProcess]) -> ModelProcess:
+    return min(processes, key=lambda process: (process.turns.calls, process.last_used))
+
+
+def _healthy(processes: list[ModelProcess]) -> list[ModelProcess]:
+    """Return the processes that accept calls; all of them if none does."""
+    return [process for process in processes if process.health.accepts(process.turns.calls)] or processes
+
+
+def _most_useful(errors: list[PorticoError]) -> PorticoError:
+    """Return the error of a server that is only busy or refuses, otherwise the first error."""
+    return next((error for error in errors if error.status < 500), errors[0])
+
+
 def _replica(process: ModelProcess) -> Replica:
     """Return what the daemon shows about one of several processes."""
-    error = process.launch.error
+    error = process.launch.error or process.health.error
     return Replica(
         source=process.spec.source,
         engine=process.launch.kind.name,

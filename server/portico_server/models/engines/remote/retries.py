@@ -10,7 +10,7 @@ from portico_server.core.errors import (
     Unavailable,
 )
 from portico_server.core.relay import Relay, RelayResponse
-from portico_server.models.openai_wire import EngineRefused, UpstreamFailed
+from portico_server.models.openai_wire import PASSING_STATUSES, EngineRefused, UpstreamFailed
 from portico_server.models.protocol import EngineClient
 
 FIRST_PAUSE_S = 0.5
@@ -20,9 +20,6 @@ MAX_PAUSE_S = 20.0
 """Maximum seconds that a caller waits for one retry. If the server asks for a longer wait, the caller immediately
 receives the server's error.
 """
-
-PASSING_STATUSES = frozenset({502, 503, 504, 529})
-"""Temporary failures of a server. A 500 is not among them: the call may have been carried out."""
 
 SPENT_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 """Codes of a 429 that waiting does not resolve."""
@@ -67,6 +64,11 @@ class RetryingClient:
                 attempt += 1
                 pause = pause_before(attempt, error, random.random())  # noqa: S311  # spreads load
                 now = asyncio.get_running_loop().time()
-                if pause is None or attempt > self._retries or (deadline and now + pause >= deadline):
+                if (
+                    request.fails_fast
+                    or pause is None
+                    or attempt > self._retries
+                    or (deadline and now + pause >= deadline)
+                ):
                     raise
             await asyncio.sleep(pause)  # no event announces that a server has recovered
