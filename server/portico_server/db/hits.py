@@ -7,7 +7,20 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Text, bindparam, cast, func, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Integer,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    select,
+)
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.file_labels import FileLabels
@@ -48,31 +61,45 @@ MAX_DISTINCT = 10_000
 _DISTINCT = _LABELS.with_only_columns(cast(store_files.c.attributes, Text)).distinct().limit(MAX_DISTINCT)
 
 
-# Built only once, because building the statement takes longer than reading the rows.
-_HITS = (
-    select(
-        chunks.c.id,
-        chunks.c.file_id,
-        files.c.filename,
-        store_files.c.attributes,
-        chunks.c.ordinal,
-        chunks.c.text,
-        chunks.c.place,
-        chunks.c.group_name,
-        store_files.c.created_at,
-        store_files.c.readers,
+def _hits(passages: FromClause, *condition: ColumnElement[bool]) -> Select[Any]:
+    """Return the query for the hits among ``passages``, which has the columns of chunks."""
+    return (
+        select(
+            passages.c.id,
+            passages.c.file_id,
+            files.c.filename,
+            store_files.c.attributes,
+            passages.c.ordinal,
+            passages.c.text,
+            passages.c.place,
+            passages.c.group_name,
+            store_files.c.created_at,
+            store_files.c.readers,
+        )
+        .join(files, files.c.id == passages.c.file_id)
+        .join(
+            store_files,
+            (store_files.c.store_id == bindparam("store")) & (store_files.c.file_id == passages.c.file_id),
+        )
+        # A file whose indexing failed may still have chunks, which are kept for the next attempt.
+        .where(
+            *condition,
+            store_files.c.status != "failed",
+            store_files.c.review != bindparam("hidden", "new"),
+        )
     )
-    .join(files, files.c.id == chunks.c.file_id)
-    .join(
-        store_files,
-        (store_files.c.store_id == bindparam("store")) & (store_files.c.file_id == chunks.c.file_id),
-    )
-    # A file whose indexing failed may still have chunks, which are kept for the next attempt.
-    .where(
-        chunks.c.id.in_(bindparam("wanted", expanding=True)),
-        store_files.c.status != "failed",
-        store_files.c.review != bindparam("hidden", "new"),
-    )
+
+
+# Built only once, because building the statements takes longer than reading the rows.
+_HITS = _hits(chunks, chunks.c.id.in_(bindparam("wanted", expanding=True)))
+
+# PostgreSQL expects a single row from the comparisons of status and review, which nearly all rows pass, and would read
+# a whole index for each. One array for the ids gives one statement, whatever their number.
+HITS_POSTGRES = _hits(
+    select(chunks)
+    .where(chunks.c.id == any_(bindparam("wanted", type_=ARRAY(Integer))))
+    .cte("passages")
+    .prefix_with("MATERIALIZED")
 )
 
 
@@ -88,7 +115,8 @@ def get(
     hit_rows: dict[int, HitRow] = {}
     for part in portions(chunk_ids):
         values = {"store": store_id, "wanted": part, "hidden": hidden}
-        hit_rows |= _by_id(connection.execute(_HITS, values))
+        query = _HITS if connection.dialect.name == "sqlite" else HITS_POSTGRES
+        hit_rows |= _by_id(connection.execute(query, values))
     return hit_rows
 
 
