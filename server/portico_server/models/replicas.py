@@ -107,11 +107,11 @@ class ReplicaPool:
         running = _healthy([process for process in self.processes if process.is_ready])
         return running or [process for process in self.processes if process.starting] or [self.processes[0]]
 
-    def another(self, tried: Container[ModelProcess]) -> ModelProcess | None:
-        """Return a process for a call that the processes in ``tried`` could not answer: a running one, otherwise a
-        starting one.
+    def another(self, tried_processes: Container[ModelProcess]) -> ModelProcess | None:
+        """Return a process for a call that the processes in ``tried_processes`` could not answer: a running one,
+        otherwise a starting one.
         """
-        processes = [process for process in self.processes if process not in tried]
+        processes = [process for process in self.processes if process not in tried_processes]
         able = _healthy([process for process in processes if process.is_ready])
         able = able or [process for process in processes if process.starting]
         return _least_busy(able) if able else None
@@ -221,13 +221,13 @@ class ReplicaLease:
     A call whose process fails before the first byte moves to each other process once.
     """
 
-    __slots__ = ("_call", "_crashes", "_doubts", "_pool", "_process", "_tried")
+    __slots__ = ("_call", "_crashes", "_doubts", "_pool", "_process", "_tried_processes")
 
     def __init__(self, pool: ReplicaPool, process: ModelProcess) -> None:
         self._pool = pool
         self._process = process
         self._call: InFlightCall = process.enter()
-        self._tried = {process}
+        self._tried_processes = {process}
         self._crashes = 0
         self._doubts: list[tuple[ModelProcess, PorticoError]] = []
         """Failures that the request may have caused. They count once another process answers the request."""
@@ -283,7 +283,7 @@ class ReplicaLease:
     async def _ask(self, running: RunningEngine, request: Relay, context: Context) -> RelayResponse:
         if running.remembers:
             request = replace(request, caller=context.caller.id)
-        is_movable = self._pool.another(self._tried) is not None
+        is_movable = self._pool.another(self._tried_processes) is not None
         if is_movable:
             request = replace(request, fails_fast=True)
         return await self._process.health.first_byte(
@@ -308,10 +308,10 @@ class ReplicaLease:
 
     def _move(self) -> bool:
         """Enter another process, if there is one that this call has not tried."""
-        process = self._pool.another(self._tried)
+        process = self._pool.another(self._tried_processes)
         if process is None:
             return False
-        self._tried.add(process)
+        self._tried_processes.add(process)
         self._process, self._call = process, process.enter()
         return True
 

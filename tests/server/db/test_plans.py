@@ -74,15 +74,15 @@ async def test_a_search_of_a_small_healthy_store_reads_few_pages(server: postgre
     try:
         database.prepare()
         await database.write(fill)
-        wanted = list(range(1, FILES * CHUNKS_PER_FILE, FILES * CHUNKS_PER_FILE // WANTED))
+        wanted_ids = list(range(1, FILES * CHUNKS_PER_FILE, FILES * CHUNKS_PER_FILE // WANTED))
 
         def measure(connection: Connection) -> int:
-            array = f"'{{{','.join(map(str, wanted))}}}'"
+            array = f"'{{{','.join(map(str, wanted_ids))}}}'"
             return buffers_of_sixth_execution(
                 connection, hits.HITS_POSTGRES, array, "'vs_1'", "'failed'", "'new'"
             )
 
         assert await database.read(measure) < MAX_BUFFERS
-        assert sorted(await database.read(hits.get, "vs_1", wanted)) == wanted
+        assert sorted(await database.read(hits.get, "vs_1", wanted_ids)) == wanted_ids
     finally:
         database.close()
