@@ -93,6 +93,8 @@ class Database:
         """The time before which `try_write_now` does not try to write."""
         self._read_now_from = 0.0
         """The time before which `read_now` does not try to read."""
+        self.upgrade: tuple[str, str] | None = None
+        """The schemas before and after the migration that `prepare` performed."""
         if self.postgres is not None:
             return
         self._write_engine = open_sqlite(self._url, "BEGIN IMMEDIATE", pool_size=1)
@@ -108,8 +110,6 @@ class Database:
             timeout=0,
             statements=("wal_autocheckpoint=0",),
         )
-        self.upgrade: tuple[str, str] | None = None
-        """The schemas before and after the migration that `prepare` performed."""
         self.row_groups = RowGroups(
             self.try_write_now, self._writer.do, partial(self._kept_connections.insert, self._relaxed_engine)
         )
