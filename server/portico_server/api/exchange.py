@@ -376,13 +376,15 @@ class Exchange:
         if self.connection is not None:
             self.connection.end()
 
-    async def say_revoked(self) -> None:
-        """Send the last frame of a stream whose key was revoked, if the client is still reading."""
-        if self.revoked is not None and self.started:
-            last = self.shape.frame(self.revoked, self.id)
+    async def say_end(self) -> None:
+        """Send the last frame of a stream whose key was revoked, or of a daemon that stops, if the client is still
+        reading.
+        """
+        if self.started:
+            last = self.shape.frame(self.revoked or shutting_down(), self.id)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_FRAME_TIMEOUT_S):
-                    await self._send({"type": "http.response.body", "body": last, "more_body": True})
+                    await self._send({"type": "http.response.body", "body": last})
 
     async def stream(
         self, source: Source, headers: RawHeaders = STREAM, *, tells_errors: bool = False
@@ -422,7 +424,7 @@ class Exchange:
                     await self.send(head)
                 await self._send({"type": "http.response.body", "body": b""})
         except asyncio.CancelledError:
-            await self.say_revoked()
+            await self.say_end()
             raise
         finally:
             if frames is not None:

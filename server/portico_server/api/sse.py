@@ -73,7 +73,7 @@ class EventStream(EventSourceResponse):
             # Pass the original scope: FastAPI treats HEAD as GET, but HEAD must not open a stream.
             await super().__call__(exchange.scope, receive, send_head_late)
         except asyncio.CancelledError:
-            await exchange.say_revoked()
+            await exchange.say_end()
             raise
 
 
