@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.models.answers import close_chunks
@@ -174,12 +175,12 @@ class ReplicaHealth:
             return
         progress = self._progress
         pid = running.process.pid if running.process is not None else None
-        cpu_s = await asyncio.to_thread(_cpu_seconds, pid)
+        cpu_s = await pools.FILES.run(_cpu_seconds, pid)
         if await self._answers_question(running, question):
             if self._is_silent:
                 self.recover()
             return
-        used_s = await asyncio.to_thread(_cpu_seconds, pid) - cpu_s
+        used_s = await pools.FILES.run(_cpu_seconds, pid) - cpu_s
         if self._progress != progress or used_s > MIN_CPU_SHARE * self._limit_s:
             return
         error = EngineFailed(f"A server of '{self._name}' does not answer.", code=SILENT_CODE)
