@@ -141,7 +141,7 @@ class StoreFileRow:
         return None if self.mirrored else self.uploader
 
 
-SIMILAR_NAME_COUNT: Final = 32
+SIMILAR_NAME_COUNT: Final = 16
 """Number of names before, and of names after a wrong name that are compared with it."""
 
 _STORES = Rows(stores, StoreRow)

@@ -324,11 +324,20 @@ class Deployment:
     async def _relay(
         self, request: Relay, context: Context, lease: ReplicaLease, running: RunningEngine
     ) -> RelayResponse:
-        answering, relay_response = await lease.first_byte(running, request, context)
+        while True:
+            try:
+                async with lease.waiting():
+                    prepared = lease.prepared(request, running, context)
+                    relay_response = await running.client.relay(prepared, context.deadline)
+            except BaseException as error:  # noqa: BLE001  # raised again if no other process can answer
+                running = await lease.move(running, error, context)
+            else:
+                break
+        lease.answered()
 
         def on_end(error: BaseException | None) -> None:
             lease.process.health.end_answer(answer)
-            lease.leave(answering, error)
+            lease.leave(running, error)
             if answer.pieces and not answer.complete and relay_response.usage == Usage():
                 # The answer was interrupted, so the engine has not reported the usage. The work still counts.
                 relay_response.usage = Usage(estimate_tokens(request.body), answer.pieces)

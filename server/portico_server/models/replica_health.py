@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, PorticoError
-from portico_server.core.relay import Relay, RelayResponse
+from portico_server.core.relay import Relay
 from portico_server.models.answers import close_chunks
 from portico_server.models.openai_wire import UpstreamFailed
 from portico_server.models.spec import Task
@@ -87,12 +88,10 @@ class ReplicaHealth:
         """Record that a call succeeded."""
         self._failures, self._paused_until, self._is_silent, self.error = 0, 0.0, False, None
 
-    async def first_byte(
-        self, running: RunningEngine, request: Relay, deadline: float | None, *, is_movable: bool
-    ) -> RelayResponse:
-        """Call ``running`` and return once the first byte is known.
-
-        Raise `PorticoError`, and `EngineFailed` if the replica is silent while ``is_movable``.
+    @asynccontextmanager
+    async def waiting(self, *, is_movable: bool) -> AsyncIterator[None]:
+        """Watch a call until its first byte is known. Raise `EngineFailed` if the replica is silent while
+        ``is_movable``.
         """
         begin = self.clock()
         self._watch()
@@ -100,7 +99,7 @@ class ReplicaHealth:
         try:
             async with wait:
                 self._waits[wait] = is_movable
-                relay_response = await running.client.relay(request, deadline)
+                yield
         except TimeoutError:
             if not wait.expired():
                 raise
@@ -111,7 +110,6 @@ class ReplicaHealth:
             self._waits.pop(wait, None)
             self._events += 1
         self._longest_wait_s = max(self._longest_wait_s, self.clock() - begin)
-        return relay_response
 
     def begin_answer(self, answer: HeldAnswer) -> None:
         """Watch an answer whose first byte has arrived."""

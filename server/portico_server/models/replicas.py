@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Container, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from portico.schemas.deployments import Replica
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, EngineFailed, PorticoError, TooMany, Unavailable
-from portico_server.core.relay import Relay, RelayResponse
+from portico_server.core.relay import Relay
 from portico_server.models.fallback import FALLBACK_STATUSES
 from portico_server.models.in_flight import InFlightCall
 from portico_server.models.openai_wire import PASSING_STATUSES, UpstreamFailed
@@ -221,7 +222,7 @@ class ReplicaLease:
     A call whose process fails before the first byte moves to each other process once.
     """
 
-    __slots__ = ("_call", "_crashes", "_doubts", "_pool", "_process", "_tried_processes")
+    __slots__ = ("_call", "_crashes", "_doubts", "_errors", "_pool", "_process", "_tried_processes")
 
     def __init__(self, pool: ReplicaPool, process: ModelProcess) -> None:
         self._pool = pool
@@ -229,6 +230,7 @@ class ReplicaLease:
         self._call: InFlightCall = process.enter()
         self._tried_processes = {process}
         self._crashes = 0
+        self._errors: list[PorticoError] = []
         self._doubts: list[tuple[ModelProcess, PorticoError]] = []
         """Failures that the request may have caused. They count once another process answers the request."""
 
@@ -250,45 +252,42 @@ class ReplicaLease:
                 self._pool.wake()
                 return running
 
-    async def first_byte(
-        self, running: RunningEngine, request: Relay, context: Context
-    ) -> tuple[RunningEngine, RelayResponse]:
-        """Call the engine and return once the first byte is known, with the engine that answers.
+    def waiting(self) -> AbstractAsyncContextManager[None]:
+        """Return a context in which the process is watched until it has sent the first byte."""
+        return self._process.health.waiting(is_movable=self._can_move)
 
-        If an engine fails before, call each other process once. Raise `PorticoError` if all fail; then the call has
-        ended.
-        """
-        errors: list[PorticoError] = []
-        while True:
-            try:
-                relay_response = await self._ask(running, request, context)
-            except BaseException as error:
-                self.leave(running, error)
-                if not isinstance(error, PorticoError):
-                    raise
-                errors.append(error)
-                if not (self._concerns_process(error) and self._move()):
-                    raise _most_useful(errors) from error
-            else:
-                self._process.health.recover()
-                for process, doubt in self._doubts:
-                    self._pool.record_failure(process, doubt)
-                return running, relay_response
-            try:
-                running = await self.engine(context.emit)
-            except BaseException as error:
-                self.leave()
-                raise (errors[0] if isinstance(error, PorticoError) else error) from error
-
-    async def _ask(self, running: RunningEngine, request: Relay, context: Context) -> RelayResponse:
+    def prepared(self, request: Relay, running: RunningEngine, context: Context) -> Relay:
+        """Return the request for the engine ``running``."""
         if running.remembers:
             request = replace(request, caller=context.caller.id)
-        is_movable = self._pool.another(self._tried_processes) is not None
-        if is_movable:
-            request = replace(request, fails_fast=True)
-        return await self._process.health.first_byte(
-            running, request, context.deadline, is_movable=is_movable
-        )
+        return replace(request, fails_fast=True) if self._can_move else request
+
+    @property
+    def _can_move(self) -> bool:
+        return self._pool.another(self._tried_processes) is not None
+
+    async def move(self, running: RunningEngine, error: BaseException, context: Context) -> RunningEngine:
+        """Return the engine of another process for a call that ``running`` did not answer. Each process is tried once.
+
+        Raise the error if no other process can answer. The call has ended then.
+        """
+        self.leave(running, error)
+        if not isinstance(error, PorticoError):
+            raise error
+        self._errors.append(error)
+        if not (self._concerns_process(error) and self._move()):
+            raise _most_useful(self._errors) from error
+        try:
+            return await self.engine(context.emit)
+        except BaseException as failure:
+            self.leave()
+            raise (self._errors[0] if isinstance(failure, PorticoError) else failure) from failure
+
+    def answered(self) -> None:
+        """Record that the process has sent the first byte."""
+        self._process.health.recover()
+        for process, doubt in self._doubts:
+            self._pool.record_failure(process, doubt)
 
     def _concerns_process(self, error: PorticoError) -> bool:
         """Return whether another process may answer the call, and record a failure of the process."""

@@ -92,7 +92,7 @@ async def test_a_call_about_one_object_does_not_read_all(tmp_path: Path) -> None
             await add_stores(large, STORES)
             for method, path, status in CALLS:
                 costs = [await _cost(server, instructions, method, path, status) for server in (small, large)]
-                # Up to 128 names are compared with a wrong one.
+                # Up to 64 names are compared with a wrong one.
                 if costs[1] > 12 * max(costs[0], 10):
                     dear.append((method, path, costs))
     assert dear == []
