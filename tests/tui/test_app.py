@@ -37,8 +37,10 @@ async def test_every_screen_is_reached_by_its_name_and_fits_the_window(
             await screen.type(title)
             await screen.until(lambda mode=mode: getattr(screen.app.screen, "MODE", "") == mode)
             await screen.until(lambda: screen.app.screen.query("FooterKey"))
-            assert screen.app.screen.query_one(".tabs").region.contains_region(
-                screen.app.screen.query_one(".tab.-open").region
+            await screen.until(
+                lambda: screen.app.screen.query_one(".tabs").region.contains_region(
+                    screen.app.screen.query_one(".tab.-open").region
+                )
             )
             assert screen.app.screen.focused is not None
             assert screen.app.screen.query_one("#body").region.height >= MIN_BODY_LINES, title
