@@ -110,7 +110,9 @@ def test_calls_interrupted_by_the_daemon_shutdown_can_be_retried(tmp_path: Path)
         assert daemon.stop(signal.SIGTERM) == 0
         for name, call in calls.items():
             answer = call.result()
-            if name == "stream" and answer.status_code == 200:  # it began with a comment before it was cut off
+            if (
+                name == "stream" and answer.status_code == 200
+            ):  # it began with a comment before it was cut off
                 [event] = [line for line in answer.text.splitlines() if line.startswith("data:")]
                 assert json.loads(event[5:])["error"]["code"] == "shutting_down"
                 continue

@@ -326,14 +326,14 @@ class Deployment:
     ) -> RelayResponse:
         while True:
             try:
-                async with lease.waiting():
+                async with lease.watch_call():
                     prepared = lease.prepared(request, running, context)
                     relay_response = await running.client.relay(prepared, context.deadline)
             except BaseException as error:  # noqa: BLE001  # raised again if no other process can answer
                 running = await lease.move(running, error, context)
             else:
                 break
-        lease.answered()
+        lease.record_answer()
 
         def on_end(error: BaseException | None) -> None:
             lease.process.health.end_answer(answer)

@@ -89,7 +89,7 @@ class ReplicaHealth:
         self._failures, self._paused_until, self._is_silent, self.error = 0, 0.0, False, None
 
     @asynccontextmanager
-    async def waiting(self, *, is_movable: bool) -> AsyncIterator[None]:
+    async def watch_call(self, *, is_movable: bool) -> AsyncIterator[None]:
         """Watch a call until its first byte is known. Raise `EngineFailed` if the replica is silent while
         ``is_movable``.
         """

@@ -252,9 +252,9 @@ class ReplicaLease:
                 self._pool.wake()
                 return running
 
-    def waiting(self) -> AbstractAsyncContextManager[None]:
+    def watch_call(self) -> AbstractAsyncContextManager[None]:
         """Return a context in which the process is watched until it has sent the first byte."""
-        return self._process.health.waiting(is_movable=self._can_move)
+        return self._process.health.watch_call(is_movable=self._can_move)
 
     def prepared(self, request: Relay, running: RunningEngine, context: Context) -> Relay:
         """Return the request for the engine ``running``."""
@@ -283,7 +283,7 @@ class ReplicaLease:
             self.leave()
             raise (self._errors[0] if isinstance(failure, PorticoError) else failure) from failure
 
-    def answered(self) -> None:
+    def record_answer(self) -> None:
         """Record that the process has sent the first byte."""
         self._process.health.recover()
         for process, doubt in self._doubts:
