@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -221,3 +222,20 @@ def test_the_versions_agree() -> None:
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     (release,) = set(output.split())
     assert _build.version().startswith(release)
+
+
+def test_the_compose_file_builds_the_image_and_has_what_its_services_name() -> None:
+    file = ROOT / "configs" / "docker" / "compose.yaml"
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    services = document["services"]
+    assert {name: service.get("profiles") for name, service in services.items()} == {
+        "portico": None,
+        "portico-gpu": ["gpu"],
+        "postgres": ["postgres"],
+    }
+    for service in services.values():
+        assert {volume.partition(":")[0] for volume in service["volumes"]} <= document["volumes"].keys()
+        assert service.get("depends_on", {}).keys() <= services.keys()
+    for name in ("portico", "portico-gpu"):
+        assert (file.parent / services[name]["build"]["context"]).resolve() == ROOT
+        assert services[name]["read_only"] and services[name]["cap_drop"] == ["ALL"]

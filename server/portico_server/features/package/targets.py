@@ -154,19 +154,23 @@ COPY wheels wheels
 RUN /opt/portico/bin/python -m pip install --no-deps wheels/{wheel_name()} && touch /opt/portico/.portico-image
 
 FROM {options.base}
-# libgomp1 is for the llama.cpp server; bubblewrap is the sandbox of the code tools, where the container may use it.
-RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap libgomp1 && rm -rf /var/lib/apt/lists/*
-RUN useradd --system --uid {USER_NUMBER} --create-home portico && install --directory --owner portico /data
+# libgomp1 is for the llama.cpp server; bubblewrap is the sandbox of the code tools, where the container may use it;
+# tini ends what tools leave behind.
+RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap libgomp1 tini \\
+    && rm -rf /var/lib/apt/lists/*
+# The group 0 owns the data, so that any user of this group can run the image, as OpenShift does.
+RUN useradd --uid {USER_NUMBER} --gid 0 --no-create-home --home-dir /data portico \\
+    && install --directory --owner portico --group 0 --mode 0770 /data
 COPY --from=build /opt/portico /opt/portico
 COPY app /app
 # Everything that is written is in /data and /tmp: the rest may be read-only. The daemon needs PORTICO_API_KEY.
-ENV PATH=/opt/portico/bin:$PATH PORTICO_HOME=/data PORTICO_HOST=0.0.0.0 PORTICO_PORT={PORT}
+ENV PATH=/opt/portico/bin:$PATH HOME=/data PORTICO_HOME=/data PORTICO_HOST=0.0.0.0 PORTICO_PORT={PORT}
 USER {USER_NUMBER}
 WORKDIR /data
 VOLUME /data
 EXPOSE {PORT}
 HEALTHCHECK --interval=10s --timeout=5s --start-period=300s CMD ["python", "-I", "-c", "{_HEALTHCHECK}"]
-ENTRYPOINT ["python", "-P", "-m", "portico_server", "serve", "--file", "/app/portico.yaml"]
+ENTRYPOINT ["tini", "--", "python", "-P", "-m", "portico_server", "serve", "--file", "/app/portico.yaml"]
 """
 
 
