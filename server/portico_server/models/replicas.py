@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Container, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from hashlib import blake2b
 
 from portico.schemas.deployments import Replica
 from portico_server.core.context import Context
@@ -17,6 +18,7 @@ from portico_server.models.in_flight import InFlightCall
 from portico_server.models.openai_wire import PASSING_STATUSES, UpstreamFailed
 from portico_server.models.process import ModelProcess
 from portico_server.models.protocol import RunningEngine
+from portico_server.models.sources.source import parse_source
 from portico_server.models.spec import State
 from portico_server.models.startup_progress import EmitEvent
 
@@ -48,13 +50,17 @@ class ReplicaPool:
     that beginning in its prompt cache, unless that process has more than `MAX_EXTRA_CALLS` additional calls. The first
     call starts one process with the memory it needs. Once that process runs, the others are started if free memory
     suffices, and no call waits for them.
+
+    If all processes are servers with an address, a hash of the chat and the address chooses the server instead, so
+    that each daemon chooses the same one.
     """
 
     def __init__(self, name: str, model_processes: Sequence[ModelProcess], queue_limit: int) -> None:
         self.processes = tuple(model_processes)
         self._name = name
         self._queue_limit = queue_limit
-        self._by_opening: OrderedDict[int, ModelProcess] = OrderedDict()
+        self._by_opening: OrderedDict[bytes, ModelProcess] = OrderedDict()
+        self._addresses = _addresses(self.processes)
 
     @property
     def calls(self) -> int:
@@ -73,15 +79,16 @@ class ReplicaPool:
                 code="queue_full",
                 retry_after=QUEUE_FULL_RETRY_S,
             )
-        process = self.processes[0] if len(self.processes) == 1 else self._choose(request)
-        return ReplicaLease(self, process)
+        if len(self.processes) == 1:
+            return ReplicaLease(self, self.processes[0])
+        opening = _opening(request)
+        return ReplicaLease(self, self._choose(opening), opening)
 
-    def _choose(self, request: Relay) -> ModelProcess:
+    def _choose(self, opening: bytes | None) -> ModelProcess:
         able = self._candidates()
         self.wake()
-        least = _least_busy(able)
-        opening = _opening(request)
-        if opening is None:
+        least = self._preferred(able, opening)
+        if opening is None or self._addresses:
             return least
         model_process = self._by_opening.pop(opening, least)
         chosen_model_process = (
@@ -94,6 +101,19 @@ class ReplicaPool:
             self._by_opening.popitem(last=False)
         return chosen_model_process
 
+    def _preferred(self, able: list[ModelProcess], opening: bytes | None) -> ModelProcess:
+        """Return the least busy process; for a chat with servers, the server with the highest hash that is not much
+        busier.
+        """
+        least = _least_busy(able)
+        if opening is None or not self._addresses:
+            return least
+        limit = least.turns.calls + MAX_EXTRA_CALLS
+        return max(
+            (process for process in able if process.turns.calls <= limit),
+            key=lambda process: blake2b(opening + self._addresses[process], digest_size=16).digest(),
+        )
+
     def wake(self) -> None:
         """Start all processes once one of them is running."""
         if len(self.processes) > 1 and any(process.is_ready for process in self.processes):
@@ -103,19 +123,28 @@ class ReplicaPool:
     def _candidates(self) -> list[ModelProcess]:
         """Return the processes that can answer soonest: running ones, otherwise starting ones, otherwise the first.
 
-        A process that has failed is left out for a while, unless no other process runs.
+        A process that has failed is left out for a while, unless no other process runs. Servers count as running
+        until a start fails, because their start takes no time.
         """
-        running = _healthy([process for process in self.processes if process.is_ready])
+        running = _healthy(
+            [
+                process
+                for process in self.processes
+                if process.is_ready or (process in self._addresses and process.launch.error is None)
+            ]
+        )
         return running or [process for process in self.processes if process.starting] or [self.processes[0]]
 
-    def another(self, tried_processes: Container[ModelProcess]) -> ModelProcess | None:
+    def another(
+        self, tried_processes: Container[ModelProcess], opening: bytes | None = None
+    ) -> ModelProcess | None:
         """Return a process for a call that the processes in ``tried_processes`` could not answer: a running one,
         otherwise a starting one.
         """
         processes = [process for process in self.processes if process not in tried_processes]
         able = _healthy([process for process in processes if process.is_ready])
         able = able or [process for process in processes if process.starting]
-        return _least_busy(able) if able else None
+        return self._preferred(able, opening) if able else None
 
     def record_failure(self, process: ModelProcess, error: PorticoError) -> None:
         """Leave a process out for a while. Its conversations continue at other processes."""
@@ -222,11 +251,21 @@ class ReplicaLease:
     A call whose process fails before the first byte moves to each other process once.
     """
 
-    __slots__ = ("_call", "_crashes", "_doubts", "_errors", "_pool", "_process", "_tried_processes")
+    __slots__ = (
+        "_call",
+        "_crashes",
+        "_doubts",
+        "_errors",
+        "_opening",
+        "_pool",
+        "_process",
+        "_tried_processes",
+    )
 
-    def __init__(self, pool: ReplicaPool, process: ModelProcess) -> None:
+    def __init__(self, pool: ReplicaPool, process: ModelProcess, opening: bytes | None = None) -> None:
         self._pool = pool
         self._process = process
+        self._opening = opening
         self._call: InFlightCall = process.enter()
         self._tried_processes = {process}
         self._crashes = 0
@@ -307,7 +346,7 @@ class ReplicaLease:
 
     def _move(self) -> bool:
         """Enter another process, if there is one that this call has not tried."""
-        process = self._pool.another(self._tried_processes)
+        process = self._pool.another(self._tried_processes, self._opening)
         if process is None:
             return False
         self._tried_processes.add(process)
@@ -352,8 +391,19 @@ def _replica(process: ModelProcess) -> Replica:
     )
 
 
-def _opening(request: Relay) -> int | None:
-    """Return a hash of a conversation's unchanging beginning: its messages up to the first user message."""
+def _addresses(processes: Sequence[ModelProcess]) -> dict[ModelProcess, bytes]:
+    """Return the address of each server; empty unless all processes are servers that each daemon reaches."""
+    sources = {process: parse_source(process.spec.source) for process in processes}
+    if any(source.scheme not in ("http", "https") for source in sources.values()):
+        return {}
+    return {process: str(source).encode() for process, source in sources.items()}
+
+
+def _opening(request: Relay) -> bytes | None:
+    """Return a hash of a conversation's unchanging beginning: its messages up to the first user message.
+
+    Each daemon computes the same hash.
+    """
     if request.operation != "chat/completions":
         return None
     opening_texts = [
@@ -366,4 +416,4 @@ def _opening(request: Relay) -> int | None:
         )
         if message.get("role") == "user":
             break
-    return hash(tuple(opening_texts))
+    return blake2b("\0".join(opening_texts).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -102,6 +102,88 @@ async def test_a_conversation_moves_on_when_its_process_is_much_busier(models: M
         seat.leave()
 
 
+CHATS = [chat(("system", "be brief"), ("user", f"question {number}")) for number in range(200)]
+
+
+async def pool_of(models: ModelFixture, *servers: str) -> ReplicaPool:
+    """Return the pool of a model at servers that no call reaches."""
+    sources = [f"http://{server}.invalid:8000/v1#m" for server in servers]
+    spec = ModelSpec("-".join(servers), sources[0], replicas=tuple(sources[1:]))
+    await models.models.add(spec, keep=False)
+    model_deployment = models.registry.get(spec.name)
+    assert isinstance(model_deployment, Deployment)
+    return model_deployment.pool
+
+
+def server_of(lease: ReplicaLease) -> str:
+    return lease.process.spec.source.removeprefix("http://").partition(".")[0]
+
+
+def homes(pool: ReplicaPool) -> list[str]:
+    """Return the server of each chat."""
+    servers = []
+    for conversation in CHATS:
+        lease = pool.enter(conversation)
+        servers.append(server_of(lease))
+        lease.leave()
+    return servers
+
+
+@pytest.mark.parametrize(
+    ("servers", "changed_server"),
+    [
+        pytest.param("dbca", "", id="vllm-project/production-stack#916 servers in another order"),
+        pytest.param("abcde", "e", id="vllm-project/production-stack#8 a server is added"),
+        pytest.param("eabcd", "e", id="a server is added in front"),
+        pytest.param("abc", "d", id="envoyproxy/envoy#22558 a server is removed"),
+        pytest.param("bcd", "a", id="ray-project/ray#25864 the first server is removed"),
+    ],
+)
+async def test_only_the_chats_of_a_changed_server_move(
+    models: ModelFixture, servers: str, changed_server: str
+) -> None:
+    former, current = homes(await pool_of(models, *"abcd")), homes(await pool_of(models, *servers))
+    moves = [(source, target) for source, target in zip(former, current, strict=True) if source != target]
+    assert all(changed_server in move for move in moves)
+    assert len(moves) == current.count(changed_server) + former.count(changed_server)
+    assert all(current.count(server) > len(CHATS) / len(servers) / 2 for server in servers)
+
+
+async def test_the_beginning_of_a_chat_decides_whatever_it_contains(models: ModelFixture) -> None:
+    """inference-sim/inference-sim#259."""
+    pool = await pool_of(models, *"abcd")
+    contents: tuple[Any, ...] = ("text", "\ud800", None, [{"type": "text", "text": "part"}])
+    for content in contents:
+        messages = [{"role": "user", "content": content}]
+        leases = [
+            pool.enter(Relay("chat/completions", {"messages": [*messages, *later]}))
+            for later in ([], user("b"), user("c") * 100)
+        ]
+        assert len({lease.process for lease in leases}) == 1
+        for lease in leases:
+            lease.leave()
+
+
+async def test_chats_of_a_busy_server_go_to_the_same_second_server_and_return(models: ModelFixture) -> None:
+    """zalando/skipper#1769, sgl-project/sglang#33625."""
+    pool, other_pool = await pool_of(models, *"abcd"), await pool_of(models, *"cbad")
+    for conversation in CHATS[:20]:
+        leases = [pool.enter(conversation) for _ in range(MAX_EXTRA_CALLS + 2)]
+        home, second_server = server_of(leases[0]), server_of(leases[-1])
+        assert [server_of(lease) for lease in leases] == [home] * (MAX_EXTRA_CALLS + 1) + [second_server]
+        assert second_server != home
+        process = next(process for process in other_pool.processes if f"//{home}." in process.spec.source)
+        other_pool.record_failure(process, EngineFailed("lost"))
+        lease = other_pool.enter(conversation)
+        assert server_of(lease) == second_server
+        process.health.recover()
+        for used_lease in (*leases, lease):
+            used_lease.leave()
+        lease = pool.enter(conversation)
+        assert server_of(lease) == home
+        lease.leave()
+
+
 @pytest.mark.process
 async def test_a_process_that_is_killed_comes_back_by_itself_and_nobody_waits_for_it(
     models: ModelFixture,

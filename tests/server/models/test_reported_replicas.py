@@ -194,15 +194,23 @@ async def test_a_failed_server_pauses_for_longer_each_time_and_returns(tmp_path:
         for pause in (1.0, 2.0, 4.0):
             calls = bad.calls
             for number in range(4):
-                await call(daemon, f"{pause} {number}", "chat/completions")
+                await call(daemon, f"{pause} {number}", "completions")
             assert bad.calls == calls + 1
             seconds += pause
         bad.failing = None
-        answers = [await call(daemon, f"{number}", "chat/completions") for number in range(4)]
+        answers = [await call(daemon, f"{number}", "completions") for number in range(4)]
         assert sorted(set(answers)) == ["bad", "good"], (
             "one call succeeded, so the server gets its share again"
         )
         assert health.error is None
+
+
+async def test_the_first_chat_of_a_daemon_moves_from_a_failed_server(tmp_path: Path) -> None:
+    async with two_servers(tmp_path) as (daemon, pool, bad, _good):
+        bad.failing = reset
+        for number in range(CALLS):
+            await pool.unload(drain=0)
+            assert await call(daemon, f"{number}", "chat/completions") == "good"
 
 
 async def test_the_last_servers_are_called_although_they_failed(tmp_path: Path) -> None:
