@@ -127,7 +127,7 @@ export function App() {
               title={person.value.name}
               onClick={() => {
                 signOut()
-                  .then(refresh)
+                  .then(() => refresh())
                   .catch((error) => {
                     trouble.value = sentence(error);
                   });
@@ -180,7 +180,7 @@ function dismiss(problems: string): void {
 function Problems() {
   const problems = status.value?.problems ?? [];
   const text = asText(problems);
-  if (text === dismissed.value) return null;
+  if (!problems.length || text === dismissed.value) return null;
   return (
     <div class="card problems" id="problems">
       <details>

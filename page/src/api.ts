@@ -48,6 +48,8 @@ export interface Options {
   body?: FormData;
   headers?: Record<string, string>;
   signal?: AbortSignal;
+  /** `no-cache` for answers with an ETag: the browser asks whether its copy is still valid. */
+  cache?: RequestCache;
 }
 
 /** Sends a request. Throws `ApiError` unless the response is successful. */
@@ -61,7 +63,7 @@ export async function send(path: string, options: Options = {}): Promise<Respons
     response = await fetch(addressOf(path), {
       method: options.method ?? (body === undefined ? "GET" : "POST"),
       headers,
-      cache: "no-store",
+      cache: options.cache ?? "no-store",
       keepalive: options.method === "DELETE", // a deletion is also sent by a page that closes
       ...(body === undefined ? {} : { body }),
       ...(options.signal ? { signal: options.signal } : {}),

@@ -1,11 +1,15 @@
 // The state of the daemon, polled every few seconds while the page is visible.
 
-import { signal } from "@preact/signals";
-import { ApiError, json, key, rows, sentence, takeOverKey } from "./api";
+import { type Signal, signal } from "@preact/signals";
+import { ApiError, everyRow, json, key, type ListPage, rows, sentence, takeOverKey } from "./api";
 import { lookWhoCalls, refused } from "./signIn";
-import type { App, Model, Status } from "./types";
+import type { App, Model, Status, Store } from "./types";
 
 const POLL_INTERVAL_MS = 5_000;
+/** Time after which lists are loaded again although no name has changed. */
+const LIST_INTERVAL_MS = 60_000;
+const MAX_STORES = 10_000;
+const TAGGED = { cache: "no-cache" } as const;
 
 export const status = signal<Status | null>(null);
 export const apps = signal<App[]>([]);
@@ -16,19 +20,35 @@ export const trouble = signal("");
 /** Whether the daemon requires a key that is missing or wrong. Polling stops until there is another key. */
 export const locked = signal(false);
 
+/** What the lists were loaded for: the key, and the daemon's names at that time. */
+let listedFor = "";
+let listedAt = 0;
+/** All stores, if the status names only the newest. */
+let stores: Store[] = [];
+
 /** The key that was last used to ask for the caller, or null. */
 let askedWith: string | null = null;
 
-export async function refresh(): Promise<void> {
+/** Loads the status, and the lists of names unless they are unchanged. `anew` loads all of them. */
+export async function refresh(anew = true): Promise<void> {
   try {
-    const [now, listed, models] = await Promise.all([
-      json<Status>("/api/status"),
-      rows<App>("/api/apps"),
-      rows<Model>("/v1/models"),
-    ]);
-    if (JSON.stringify(now) !== JSON.stringify(status.peek())) status.value = now;
-    if (JSON.stringify(listed) !== JSON.stringify(apps.peek())) apps.value = listed;
-    if (JSON.stringify(models) !== JSON.stringify(served.peek())) served.value = models;
+    const [now, early] = await Promise.all([json<Status>("/api/status", TAGGED), anew ? loadNames() : null]);
+    const wanted = JSON.stringify([key.peek(), now.names]);
+    const isOld = anew || wanted !== listedFor || Date.now() - listedAt > LIST_INTERVAL_MS;
+    const names = early ?? (isOld ? await loadNames() : null);
+    if (isOld) {
+      stores = (now.store_count ?? 0) > now.stores.length ? await loadStores() : [];
+      listedFor = wanted;
+      listedAt = Date.now();
+    }
+    const newest = new Map(now.stores.map((store) => [store.id, store]));
+    const older = stores.map((store) => newest.get(store.id) ?? store);
+    // Both are shown at once: a chat begins with the first app that the status names.
+    update(status, { ...now, stores: stores.length ? older : now.stores });
+    if (names) {
+      update(apps, names.apps);
+      update(served, names.models);
+    }
     locked.value = false;
     trouble.value = "";
   } catch (error) {
@@ -46,10 +66,26 @@ export async function refresh(): Promise<void> {
   }
 }
 
+function update<T>(shown: Signal<T>, value: T): void {
+  if (JSON.stringify(value) !== JSON.stringify(shown.peek())) shown.value = value;
+}
+
+async function loadNames(): Promise<{ apps: App[]; models: Model[] }> {
+  const [apps, models] = await Promise.all([
+    rows<App>("/api/apps", TAGGED),
+    rows<Model>("/v1/models", TAGGED),
+  ]);
+  return { apps, models };
+}
+
+function loadStores(): Promise<Store[]> {
+  return everyRow(MAX_STORES, (after) => json<ListPage<Store>>(`/api/stores?limit=1000${after}`, TAGGED));
+}
+
 export function watchStatus(): void {
   refresh();
   setInterval(() => {
-    if (!document.hidden && !locked.peek()) refresh();
+    if (!document.hidden && !locked.peek()) refresh(false);
   }, POLL_INTERVAL_MS);
   addEventListener("storage", (event) => {
     if (takeOverKey(event)) refresh();

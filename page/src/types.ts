@@ -1491,8 +1491,9 @@ export interface SmallModel {
 
 /**
  * The parts of the daemon's state that this caller can see. `home` and `problems` are for admins only.
- * `startup`: the runs started at startup. `apps`: first the apps of folders given at startup, then those of
- * other stores, oldest first, then all others. `memory_budget_bytes`: the memory that all models may use together;
+ * `startup`: the runs started at startup. `stores`: the 20 newest stores and those of folders given at startup,
+ * oldest first. `apps`: first the apps of folders given at startup, then those of the other `stores`, then those
+ * that are no stores. `memory_budget_bytes`: the memory that all models may use together;
  * null until the daemon has measured its machine.
  */
 export interface Status {
@@ -1510,6 +1511,8 @@ export interface Status {
   memory_budget_bytes: number | null;
   build: string;
   schema: string;
+  store_count: number | null;
+  names: string;
 }
 
 /**

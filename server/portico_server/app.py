@@ -194,7 +194,7 @@ class Daemon:
         The modules consist of some hundred thousand objects. Scanning them would delay requests by 0.1 s, about once
         per second under load.
         """
-        if await self.services.store_apps.cards(SYSTEM):
+        if await self.services.store_apps.cards(SYSTEM, self.services.store_apps.kinds):
             await self.services.store_apps.load()
         await self.services.models.factory.load_transport()
         await self.gateway.adapters.furnished.wait()

@@ -100,7 +100,8 @@ def partners(glance: Glance, apps: Mapping[str, App], models: Iterable[str] = ()
     talkers = [model for model in glance.models if model.task == "chat"]
     names = {name for model in talkers for name in (model.name, *model.aliases)} | {*models}
     sorted_names = sorted(names, key=lambda name: (name != "default", name))
-    chatting = [name for name in glance.apps if name in apps and takes_words(apps[name])]
+    names_of_apps = dict.fromkeys((*glance.apps, *(apps if glance.is_part else ())))
+    chatting = [name for name in names_of_apps if name in apps and takes_words(apps[name])]
     return (*(Partner(name, True) for name in chatting), *(Partner(name, False) for name in sorted_names))
 
 

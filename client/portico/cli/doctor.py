@@ -205,6 +205,7 @@ def _daemon(context: typer.Context) -> list[Diagnosis]:
             version = client.health().get("version", "")
             diagnosis = [Diagnosis("daemon", "ok", f"{version} at {client.url}")]
             status = client.status()
+            stores = client.stores.list() if status.is_part else status.stores
             try:
                 values = {setting.name: setting.value for setting in client.settings()}
                 diagnosis.append(key_finding(values, daemon_runs=True))
@@ -221,7 +222,7 @@ def _daemon(context: typer.Context) -> list[Diagnosis]:
     problem_names = {problem.name for problem in status.problems if problem.place.startswith("stores")}
     return diagnosis + [
         Diagnosis(f"store {store.name}", "warn", store.problem)
-        for store in status.stores
+        for store in stores
         if store.problem and store.name not in problem_names
     ]
 

@@ -10,7 +10,16 @@ from typing import Annotated, Any, Final
 import typer
 
 from portico.cli.limits import format_limits, limits_of
-from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, print_table
+from portico.cli.nouns import (
+    After,
+    Limit,
+    NameQuery,
+    fields_of,
+    print_item,
+    print_listing,
+    print_outcome,
+    print_table,
+)
 from portico.cli.render import amount, moment, print_json
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
@@ -86,11 +95,14 @@ def show_all(
     blocked: Annotated[
         bool, typer.Option("--blocked", help="List blocked users instead; these are users who signed in.")
     ] = False,
+    limit: Limit = None,
+    after_id: After = None,
+    query: NameQuery = None,
     as_json: AsJson = False,
 ) -> None:
     """List the keys, without their secrets."""
     with connected(context) as client:
-        keys = client.keys.list(blocked=blocked)
+        keys = client.keys.list(blocked=blocked, limit=limit, after=after_id, query=query)
     if blocked:
         headings = ("ID", "NAME", "ISSUER", "SUBJECT", "SINCE")
         print_table(

@@ -17,6 +17,14 @@ Everyone = Annotated[
     bool, typer.Option("--all", help="For admins: include objects of other keys, with the ids of the keys.")
 ]
 
+Limit = Annotated[
+    int | None, typer.Option(min=1, max=1_000, help="Maximum number of objects (default: all).")
+]
+After = Annotated[
+    str | None, typer.Option("--after", metavar="ID", help="Only objects after the object with this id.")
+]
+NameQuery = Annotated[str | None, typer.Option("--query", help="Only objects whose names contain this text.")]
+
 ID = Column("ID")
 OWNER = Column("OWNER", kind="owner")
 """The column that ``--all`` adds."""

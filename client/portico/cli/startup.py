@@ -63,6 +63,13 @@ async def _follow_start(url: str, key: str | None, status: Status, started_here:
         )
 
 
+def followed_folders(url: str, key: str | None, status: Status) -> set[str | None]:
+    """Return the folders that the stores of the daemon at ``url`` follow."""
+    with Client(url, key) as client:
+        stores = client.stores.list() if status.is_part else status.stores
+    return {store.folder for store in stores}
+
+
 def print_unfinished(url: str, key: str | None, status: Status) -> None:
     """Print which startup runs continue in the background, and which stores are empty or have skipped files."""
     names = {store.id: store.name for store in status.stores}

@@ -46,3 +46,5 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
             for s in found_status.stores
         ),
     )
+    if found_status.is_part:
+        typer.echo(f"\nThe newest of {found_status.store_count} stores; to list all: portico stores list")

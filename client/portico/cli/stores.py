@@ -13,7 +13,16 @@ from portico.cli.archives import export_store, import_store
 from portico.cli.calibrate import calibrate
 from portico.cli.follow import follow_to_success
 from portico.cli.links import export_graph, neighbours
-from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, print_removed
+from portico.cli.nouns import (
+    After,
+    Limit,
+    NameQuery,
+    fields_of,
+    print_item,
+    print_listing,
+    print_outcome,
+    print_removed,
+)
 from portico.cli.render import (
     amount,
     count_reasons,
@@ -107,11 +116,17 @@ def _search_options(steps: StepsChoice | None, reranker: str | None) -> dict[str
     return {name: value for name, value in options.items() if value is not None} or None
 
 
-@app.command("list", epilog="Example: portico stores list")
-def show_all(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the stores."""
+@app.command("list", epilog="Example: portico stores list --query handbook")
+def show_all(
+    context: typer.Context,
+    limit: Limit = None,
+    after_id: After = None,
+    query: NameQuery = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the stores, oldest first."""
     with connected(context) as client:
-        stores = client.stores.list()
+        stores = client.stores.list(limit=limit, after=after_id, query=query)
     print_listing(stores, as_json, STORES.columns, "No stores yet: portico stores add ./docs")
 
 

@@ -116,7 +116,7 @@ def _accompany(
 ) -> None:
     # Importing httpx and rich takes as long as the daemon's own imports, so both run in parallel.
     from portico.cli.better import at_terminal, follow_better, offer_better
-    from portico.cli.startup import follow_start, print_unfinished, show
+    from portico.cli.startup import follow_start, followed_folders, print_unfinished, show
 
     key = invocation(context).key
     asks = may_ask and None in decisions.values() and at_terminal()
@@ -129,7 +129,7 @@ def _accompany(
             raise
         typer.echo(_already_runs(running, port), err=True)
         status = show(running, key, as_json=as_json, asks=asks, started_here=False)
-        known_folders = {store.folder for store in status.stores}
+        known_folders = followed_folders(running, key, status)
         for folder in docs:
             if str(folder.absolute()) not in known_folders:
                 typer.echo(f"It does not follow {folder}; to add it: portico stores add {folder}", err=True)

@@ -75,8 +75,9 @@ class Vacuumed:
 @dataclass(frozen=True, slots=True)
 class Status:
     """The parts of the daemon's state that this caller can see. ``home`` and ``problems`` are for admins only.
-    ``startup``: the runs started at startup. ``apps``: first the apps of folders given at startup, then those of
-    other stores, oldest first, then all others. ``memory_budget_bytes``: the memory that all models may use together;
+    ``startup``: the runs started at startup. ``stores``: the 20 newest stores and those of folders given at startup,
+    oldest first. ``apps``: first the apps of folders given at startup, then those of the other ``stores``, then those
+    that are no stores. ``memory_budget_bytes``: the memory that all models may use together;
     null until the daemon has measured its machine.
     """
 
@@ -96,6 +97,15 @@ class Status:
     """Version, number of commits and commit, such as ``0.1.0.dev1427+177a3ea1``; empty if the caller is no admin."""
     schema: str = ""
     """The number of the database's schema; empty if the caller is no admin."""
+    store_count: int | None = None
+    """The number of all stores that the caller may read. A daemon that does not say so lists all in ``stores``."""
+    names: str = ""
+    """Differs after models, apps, tools or stores were added, changed or removed; empty if the daemon does not say."""
+
+    @property
+    def is_part(self) -> bool:
+        """Return whether there are more stores than ``stores`` contains."""
+        return self.store_count is not None and self.store_count > len(self.stores)
 
     def hint_for(self, name: str) -> str | None:
         """Return a hint to show with an answer from ``name``, or ``None`` unless the tiny model answers, directly or

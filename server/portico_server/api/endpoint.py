@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Request
 
 from portico_server.api.auth.service import Auth
 from portico_server.api.operations import ERROR_SCHEMA
-from portico_server.api.parsed_route import ParsedRoute
+from portico_server.api.parsed_route import ParsedRoute, TaggedRoute
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
@@ -76,12 +76,14 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def new_router(*, responses: dict[int | str, dict[str, Any]] = _REFUSED, **options: Any) -> APIRouter:
-    """Return a router with Portico's route class. ``responses`` describes the errors; ``options`` are the options of
-    `fastapi.APIRouter`.
+def new_router(
+    *, responses: dict[int | str, dict[str, Any]] = _REFUSED, tagged: bool = False, **options: Any
+) -> APIRouter:
+    """Return a router with Portico's route class. ``responses`` describes the errors; ``tagged``: answers to GET have
+    an ``ETag``. ``options`` are the options of `fastapi.APIRouter`.
     """
     return APIRouter(
-        route_class=ParsedRoute,
+        route_class=TaggedRoute if tagged else ParsedRoute,
         responses=responses,
         generate_unique_id_function=lambda route: route.name,
         **options,

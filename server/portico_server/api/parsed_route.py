@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
+from hashlib import blake2b
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
 
 from portico_server.api.exchange import ClientLeft, Exchange
 
@@ -32,3 +36,26 @@ class ParsedRoute(APIRoute):
                 raise ClientLeft from None
 
         return handler
+
+
+class TaggedRoute(ParsedRoute):
+    """A route whose JSON answers to GET have an ``ETag``. If the client already has the answer, it gets 304."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        return handle if self.methods != {"GET"} else partial(_tagged, handle)
+
+
+async def _tagged(handle: Callable[[Request], Coroutine[Any, Any, Response]], request: Request) -> Response:
+    response = await handle(request)
+    is_json = response.headers.get("content-type") == "application/json"
+    if response.status_code != HTTPStatus.OK or not is_json or isinstance(response, StreamingResponse):
+        return response
+    tag = f'"{blake2b(response.body, digest_size=16).hexdigest()}"'
+    # A browser asks again each time, with the tag; caches that several people share keep nothing.
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    tags = {item.strip().removeprefix("W/") for item in request.headers.get("if-none-match", "").split(",")}
+    if tags & {tag, "*"}:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    response.headers.update(headers)
+    return response

@@ -7,7 +7,7 @@ reach the objects of another key, by their ids.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Final, Protocol, TypeAlias, TypeVar
 
@@ -80,8 +80,14 @@ class Source(Protocol):
     kinds: frozenset[Kind]
     """The kinds of its objects."""
 
-    async def cards(self, caller: Principal) -> Sequence[Card]:
-        """Return the cards of the caller's own objects and of the shared objects."""
+    async def cards(
+        self, caller: Principal, kinds: Collection[Kind] = (), listed_cards: Sequence[Card] = ()
+    ) -> Sequence[Card]:
+        """Return the cards of the caller's own objects and of the shared objects.
+
+        ``kinds`` are the kinds that are needed, by default all: for apps alone, stores that are no apps may be left
+        out. ``listed_cards`` are the cards of these kinds that the registry and the sources before this one returned.
+        """
 
     async def similar(self, name: str, caller: Principal) -> Sequence[Card]:
         """Return those of the `cards` whose names can be meant by a wrong ``name``. Unlike `cards`, it takes no longer
@@ -111,6 +117,8 @@ class Registry:
         self._sources: list[Source] = []
         self.late_sources = LateSources()
         self._watchers: list[Callable[[Kind], None]] = []
+        self.changes = 0
+        """The number of changes of names that were announced in this process."""
         self.around: Callable[[Servable], Servable] | None = None
         """Wraps every Servable that is resolved, for example in guards; ``None`` without guards."""
         self.content_guard: GuardsContent | None = None
@@ -197,6 +205,7 @@ class Registry:
         self._watchers.append(watcher)
 
     def announce(self, kind: Kind) -> None:
+        self.changes += 1
         for watcher in self._watchers:
             watcher(kind)
 
@@ -389,8 +398,12 @@ class Registry:
         cards = await self._registered(caller, kinds)
         for source in self._sources:
             if not kinds or source.kinds.intersection(kinds):
-                cards.extend(await source.cards(caller))
+                cards.extend(await source.cards(caller, kinds, cards))
         return _callable_cards(cards, caller, kinds)
+
+    async def cards_with(self, further_cards: Sequence[Card], caller: Principal, *kinds: Kind) -> list[Card]:
+        """Return `cards`, but of the objects in sources only those that ``further_cards`` contains."""
+        return _callable_cards([*await self._registered(caller, kinds), *further_cards], caller, kinds)
 
     async def _registered(self, caller: Principal, kinds: Sequence[Kind]) -> list[Card]:
         """Return the cards of the shared objects, and of the caller's own, that no source stores."""

@@ -185,9 +185,13 @@ their public links, conversations, responses, apps and prompts with their versio
 """
 
 
-def stored_by_owner(connection: Connection) -> dict[str, int]:
-    """Return the number of bytes that each key stores on disk, keyed by the key's id."""
+def stored_by_owner(connection: Connection, owners: Sequence[str] | None = None) -> dict[str, int]:
+    """Return the number of bytes that each key stores on disk, keyed by the key's id; ``owners``: only of these
+    keys.
+    """
     query = select(_STORED.c.owner, func.sum(_STORED.c.bytes)).group_by(_STORED.c.owner)
+    if owners is not None:
+        query = query.where(_STORED.c.owner.in_(owners))
     return {owner: int(size) for owner, size in connection.execute(query)}
 
 

@@ -221,9 +221,15 @@ def oldest_titled(connection: Connection, name: str, owner: str | None) -> Store
     return _STORES.first(connection, query.order_by(stores.c.id).limit(1))
 
 
-def visible(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[StoreRow]:
-    """Return the stores of ``owner`` and the shared stores, or with ``include_all`` all stores, oldest first."""
+def visible(
+    connection: Connection, owner: str | None, *, include_all: bool = False, only_apps: bool = False
+) -> list[StoreRow]:
+    """Return the stores of ``owner`` and the shared stores, or with ``include_all`` all stores, oldest first;
+    ``only_apps``: only stores with an app.
+    """
     query = _STORES.select.order_by(stores.c.id)
+    if only_apps:
+        query = query.where(stores.c.app)
     if not include_all:
         query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
     return _STORES.every(connection, query)
@@ -238,15 +244,28 @@ def page(
     include_all: bool = False,
     after_id: str | None = None,
     before_id: str | None = None,
+    query: str = "",
 ) -> list[StoreRow]:
-    """Return the first ``limit`` stores of `visible`, in the order of their ids, of those between two ids."""
-    query = _STORES.select.order_by(stores.c.id if order == "asc" else stores.c.id.desc()).limit(limit)
+    """Return the first ``limit`` stores of `visible`, in the order of their ids, of those between two ids whose names
+    contain ``query``.
+    """
+    selection = _STORES.select.order_by(stores.c.id if order == "asc" else stores.c.id.desc()).limit(limit)
     if not include_all:
-        query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
+        selection = selection.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
+    if query:
+        selection = selection.where(stores.c.name.icontains(query, autoescape=True))
     for cursor, is_begin in ((after_id, order == "asc"), (before_id, order == "desc")):
         if cursor is not None:
-            query = query.where(stores.c.id > cursor if is_begin else stores.c.id < cursor)
-    return _STORES.every(connection, query)
+            selection = selection.where(stores.c.id > cursor if is_begin else stores.c.id < cursor)
+    return _STORES.every(connection, selection)
+
+
+def count(connection: Connection, owner: str, *, include_all: bool = False) -> int:
+    """Return the number of stores in `visible`."""
+    query = select(func.count()).select_from(stores)
+    if not include_all:
+        query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
+    return int(connection.execute(query).scalar() or 0)
 
 
 def own_names(connection: Connection, owner: str) -> set[str]:

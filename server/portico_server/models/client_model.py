@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from portico.wire import Delta
@@ -100,7 +100,9 @@ class ClientModels:
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
         return None
 
-    async def cards(self, caller: Principal) -> Sequence[Card]:
+    async def cards(
+        self, caller: Principal, kinds: Collection[Kind] = (), listed_cards: Sequence[Card] = ()
+    ) -> Sequence[Card]:
         return ()
 
     async def similar(self, name: str, caller: Principal) -> Sequence[Card]:

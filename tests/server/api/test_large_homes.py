@@ -58,6 +58,10 @@ async def add_stores(server: ApiServer, count: int) -> None:
 
 
 CALLS = [
+    ("GET", "/api/status", 200),
+    ("GET", "/api/stores?limit=5", 200),
+    ("GET", "/api/stores?limit=5&query=handbook-000", 200),
+    ("GET", "/api/keys?limit=5", 200),
     ("GET", "/v1/vector_stores?limit=5", 200),
     ("GET", "/v1/vector_stores?limit=5&order=asc", 200),
     ("GET", "/api/stores/handbook-0003", 200),
@@ -128,6 +132,74 @@ async def test_pages_of_vector_stores_contain_each_store_once(tmp_path: Path) ->
             assert ([store["name"] for store in back["data"]], back["has_more"]) == (names[16:20], True)
         wrong = await server.client.get("/v1/vector_stores", params={"after": "handbook-0003"})
         assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "after")
+
+
+async def test_a_status_names_few_stores_and_counts_all(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server:
+        await add_stores(server, 23)
+        status = (await server.client.get("/api/status")).json()
+        names = [store["name"] for store in status["stores"]]
+        assert (names, status["store_count"]) == ([f"handbook-{number:04}" for number in range(3, 23)], 23)
+        assert status["apps"] == names
+        _row, key = await server.auth.create("reader", ["stores:handbook-0001:read"])
+        headers = {"Authorization": f"Bearer {key}"}
+        status = (await server.client.get("/api/status", headers=headers)).json()
+        assert [store["name"] for store in status["stores"]] == ["handbook-0001"]
+        assert status["store_count"] == 1
+
+
+async def test_names_of_the_status_change_with_the_lists(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server:
+        names = (await server.client.get("/api/status")).json()["names"]
+        assert (await server.client.get("/api/status")).json()["names"] == names
+        await server.client.post("/api/stores", json={"name": "handbook", "app": True})
+        assert (await server.client.get("/api/status")).json()["names"] != names
+
+
+async def test_pages_of_stores_contain_each_store_once(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server:
+        await add_stores(server, 23)
+        whole_list = (await server.client.get("/api/stores")).json()
+        assert (len(whole_list["data"]), whole_list["has_more"]) == (23, False)
+        paged_names: list[str] = []
+        page = {"has_more": True, "last_id": None}
+        while page["has_more"]:
+            parameters = {"limit": "5"} | ({"after": page["last_id"]} if page["last_id"] else {})
+            page = (await server.client.get("/api/stores", params=parameters)).json()
+            paged_names += [store["name"] for store in page["data"]]
+        assert paged_names == [store["name"] for store in whole_list["data"]]
+        found_page = (await server.client.get("/api/stores", params={"query": "BOOK-002", "limit": 2})).json()
+        assert [store["name"] for store in found_page["data"]] == ["handbook-0020", "handbook-0021"]
+        assert found_page["has_more"] is True
+        assert (await server.client.get("/api/stores", params={"query": "%"})).json()["data"] == []
+        wrong = await server.client.get("/api/stores", params={"after": "handbook-0003"})
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "after")
+
+
+TAGGED = ("/api/status", "/v1/models", "/api/apps", "/api/stores", "/api/stores?limit=1")
+
+
+async def test_an_unchanged_list_is_not_sent_again(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server:
+        await add_stores(server, 1)
+        tags = {}
+        for path in TAGGED:
+            answer = await server.client.get(path)
+            tags[path] = answer.headers["etag"]
+            assert answer.headers["cache-control"] == "private, no-cache"
+            for condition in (tags[path], f"W/{tags[path]}", f'"other", {tags[path]}', "*"):
+                unchanged_answer = await server.client.get(path, headers={"If-None-Match": condition})
+                assert (
+                    unchanged_answer.status_code,
+                    unchanged_answer.content,
+                    unchanged_answer.headers["etag"],
+                ) == (304, b"", tags[path])
+        await server.client.post("/api/stores", json={"name": "another", "app": True})
+        for path in TAGGED:
+            answer = await server.client.get(path, headers={"If-None-Match": tags[path]})
+            assert answer.status_code == 200, path
+        unknown_store = await server.client.get("/api/stores/unknown", headers={"If-None-Match": "*"})
+        assert unknown_store.status_code == 404
 
 
 async def test_a_wrong_name_is_compared_with_the_names_next_to_it(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """One table of names."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 
@@ -40,7 +40,9 @@ class Shelf:
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
         return Echo(self._card) if key == f"{self._card.kind}/{self._card.id}" else None
 
-    async def cards(self, caller: Principal) -> Sequence[Card]:
+    async def cards(
+        self, caller: Principal, kinds: Collection[Kind] = (), listed_cards: Sequence[Card] = ()
+    ) -> Sequence[Card]:
         return [self._card]
 
     async def similar(self, name: str, caller: Principal) -> Sequence[Card]:

@@ -109,8 +109,9 @@ class ChatScreen(PageScreen):
 
     def _show(self, glance: Glance) -> None:
         self._glance = glance
-        if tuple(glance.apps) != self._apps:
-            self._apps = tuple(glance.apps)
+        app_names = (*glance.apps, glance.names)
+        if app_names != self._apps:
+            self._apps = app_names
             self._tell_apart()
         else:
             self._list()

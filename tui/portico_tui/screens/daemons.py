@@ -83,8 +83,12 @@ class SeenDaemon:
         """Return the numbers of the daemon's models, stores and apps."""
         if self.glance is None:
             return ""
-        counts = (("models", self.glance.models), ("stores", self.glance.stores), ("apps", self.glance.apps))
-        return " · ".join(f"{len(items)} {noun}" for noun, items in counts)
+        counts = [("models", len(self.glance.models))]
+        if self.glance.is_part:
+            counts.append(("stores", self.glance.store_count or 0))
+        else:
+            counts += [("stores", len(self.glance.stores)), ("apps", len(self.glance.apps))]
+        return " · ".join(f"{count} {noun}" for noun, count in counts)
 
 
 class DaemonsScreen(ListingScreen[SeenDaemon]):

@@ -13,7 +13,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import ContentSwitcher, Input, Static
 
-from portico_tui.daemon import Glance, SkippedFile, Store, StoreFile
+from portico_tui.daemon import DaemonError, Glance, SkippedFile, Store, StoreFile
 from portico_tui.screens.page import LOADING, AppServices, PageScreen
 from portico_tui.text import amount, count_reasons, counts, one_line, shorten
 from portico_tui.widgets.dialogs import Field, Form
@@ -67,6 +67,9 @@ class DocumentsScreen(PageScreen):
     def __init__(self, services: AppServices) -> None:
         super().__init__(services)
         self._stores: dict[str, Store] = {}
+        self._older_stores: Sequence[Store] = ()
+        """All stores, if the daemon's state contains only the newest."""
+        self._listed_for: str | None = None
         self._files = FileTable()
         self._listed_store: Store | None = None
         self._listing = False
@@ -93,7 +96,12 @@ class DocumentsScreen(PageScreen):
         self.query_one("#stores", Table).focus()
 
     def _show(self, glance: Glance) -> None:
-        self._stores = {store.id: store for store in glance.stores}
+        if not glance.is_part:
+            self._older_stores = ()
+        elif glance.names != self._listed_for:
+            self._listed_for = glance.names
+            self._list_stores(glance)
+        self._stores = {store.id: store for store in (*self._older_stores, *glance.stores)}
         table = self.query_one("#stores", Table)
         table.put(self._stores)
         table.display = bool(self._stores)
@@ -102,6 +110,18 @@ class DocumentsScreen(PageScreen):
         empty.display = not self._stores
         self._refresh_files()
         self.refresh_bindings()
+
+    @work(exclusive=True, group="stores")
+    async def _list_stores(self, glance: Glance) -> None:
+        """List the stores that the daemon's state lacks."""
+        try:
+            self._older_stores = await self.client.stores.list()
+        except DaemonError:
+            self._listed_for = (
+                None  # retried at the next poll; the banner reports that the daemon is unreachable
+            )
+        else:
+            self._show(glance)
 
     @property
     def _store(self) -> Store | None:

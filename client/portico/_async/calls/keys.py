@@ -14,12 +14,25 @@ from portico.schemas.keys import Key, NewKey
 class Keys(Group):
     """Who can call the daemon, and what they can do."""
 
-    async def list(self, *, blocked: bool | None = None) -> Sequence[Key]:
-        """List all keys, oldest first, then the access that people have granted to OAuth clients. ``blocked``:
-        list the users whose sign-in is blocked instead.
+    async def list(
+        self,
+        *,
+        blocked: bool | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+        query: str | None = None,
+    ) -> Sequence[Key]:
+        """List the keys, oldest first, then the access that people have granted to OAuth clients; without
+        ``limit`` all of them. ``blocked``: list the users whose sign-in is blocked instead.
+
+        If ``has_more`` is true, pass ``last_id`` as ``after`` to get the next page. ``query``: only keys
+        whose names contain this text.
         """
         return await self._transport.request(
-            "GET", "/api/keys", list[Key], query=without_none(blocked=blocked)
+            "GET",
+            "/api/keys",
+            list[Key],
+            query=without_none(blocked=blocked, limit=limit, after=after, query=query),
         )
 
     async def add(

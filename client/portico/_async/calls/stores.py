@@ -27,9 +27,17 @@ from portico.schemas.stores import (
 class Stores(Group):
     """Knowledge bases."""
 
-    async def list(self) -> Sequence[Store]:
-        """List all stores that the caller may read, oldest first."""
-        return await self._transport.request("GET", "/api/stores", list[Store])
+    async def list(
+        self, *, limit: int | None = None, after: str | None = None, query: str | None = None
+    ) -> Sequence[Store]:
+        """List the stores that the caller may read, oldest first; without ``limit`` all of them.
+
+        If ``has_more`` is true, pass ``last_id`` as ``after`` to get the next page. ``query``: only stores
+        whose names contain this text.
+        """
+        return await self._transport.request(
+            "GET", "/api/stores", list[Store], query=without_none(limit=limit, after=after, query=query)
+        )
 
     async def get(self, name: str) -> Store:
         """Return a store by name or id."""

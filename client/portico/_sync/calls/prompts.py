@@ -13,12 +13,27 @@ from portico.schemas.prompts import ImportedPrompts, Prompt
 class Prompts(Group):
     """The prompt library, with versioned prompts and typed arguments."""
 
-    def list(self, *, everyone: bool | None = None) -> Sequence[Prompt]:
-        """List the newest version of each prompt, by name.
+    def list(
+        self,
+        *,
+        everyone: bool | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+        query: str | None = None,
+    ) -> Sequence[Prompt]:
+        """List the newest version of each prompt, by name; without ``limit`` all of them.
+
+        If ``has_more`` is true, pass ``last_id`` as ``after`` to get the next page. ``query``: only prompts
+        whose names contain this text.
 
         ``everyone``: For admins: include the prompts of other keys, listed by id.
         """
-        return self._transport.request("GET", "/api/prompts", list[Prompt], query=without_none(all=everyone))
+        return self._transport.request(
+            "GET",
+            "/api/prompts",
+            list[Prompt],
+            query=without_none(all=everyone, limit=limit, after=after, query=query),
+        )
 
     def load(
         self,

@@ -351,9 +351,9 @@ class Auth:
             return 0
         return (row.limits.get("storage_mb") or self._settings.storage_per_key_mb) * MB_BYTES
 
-    async def stored_bytes(self) -> Mapping[str, int]:
-        """Return how many bytes each key stores on disk, keyed by key id."""
-        return await self._database.read(files.stored_by_owner)
+    async def stored_bytes(self, key_ids: Sequence[str] | None = None) -> Mapping[str, int]:
+        """Return how many bytes each key stores on disk, keyed by key id; by default for all keys."""
+        return await self._database.read(files.stored_by_owner, key_ids)
 
     def _why_public(self) -> str:
         """Return why this machine needs a key too, if the reason is the public address."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from portico_server.api.endpoint import Admin, ModelsReader, TheServices, new_router
-from portico_server.api.shapes import Listed
+from portico_server.api.shapes import ListedPage, ThePaging
 
 router = new_router(prefix="/api/aliases", tags=["Models"])
 
@@ -24,14 +24,25 @@ class Alias(BaseModel):
 
 
 @router.get("")
-async def list_aliases(services: TheServices, caller: ModelsReader) -> Listed[Alias]:
-    """List all aliases by name, except aliases of models that other keys trained."""
+async def list_aliases(
+    services: TheServices,
+    caller: ModelsReader,
+    paging: ThePaging,
+) -> ListedPage[Alias]:
+    """List the aliases by name, except aliases of models that other keys trained; without ``limit`` all of them.
+
+    If ``has_more`` is true, pass ``last_id``, which is a name, as ``after`` to get the next page. ``query``: only
+    aliases that contain this text.
+    """
     pairs = [
         (name, target)
         for name, target in sorted(services.registry.aliases.items())
-        if ":" not in target or services.registry.get(name, caller) is not None
+        if paging.query.casefold() in name.casefold()
+        and (paging.after_id is None or name > paging.after_id)
+        and (":" not in target or services.registry.get(name, caller) is not None)
     ]
-    return Listed(data=[Alias(name=name, target=target) for name, target in pairs])
+    data = [Alias(name=name, target=target) for name, target in pairs[: paging.limit]]
+    return ListedPage(data=data, has_more=len(data) < len(pairs), last_id=data[-1].name if data else None)
 
 
 @router.put("/{name:path}")

@@ -25,7 +25,7 @@ from portico_server.core.servable import Card
 from portico_server.db.schema import HEAD
 from portico_server.feature_table import declarations
 
-router = new_router(prefix="/api", tags=["Daemon"])
+router = new_router(tagged=True, prefix="/api", tags=["Daemon"])
 
 
 class Stopping(BaseModel):
@@ -45,9 +45,8 @@ async def daemon_status(services: TheServices, caller: Caller) -> Status:
     store_names = (store.name for store in stores if store.name != store.id)
     names = dict.fromkeys((*services.start_apps, *store_names))
     places = {name: place for place, name in enumerate(names)}
-    apps = sorted(
-        await services.registry.cards(caller, "app"), key=lambda card: places.get(card.name, len(places))
-    )
+    cards = await services.registry.cards_with(fields.get("apps", ()), caller, "app")
+    apps = sorted(cards, key=lambda card: places.get(card.name, len(places)))
     return Status(
         version=__version__,
         build=await pools.FILES.run(_build.version) if caller.admin else "",
@@ -63,6 +62,8 @@ async def daemon_status(services: TheServices, caller: Caller) -> Status:
         problems=tuple(await _problems(services)) if caller.admin else (),
         small_model=_small_model(services, apps) if sees_models else None,
         memory_budget_bytes=services.models.machine.budget_bytes if sees_models else None,
+        store_count=fields.get("store_count", 0),
+        names=f"{services.started_at}-{services.registry.changes}",
     )
 
 

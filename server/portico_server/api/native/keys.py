@@ -11,10 +11,12 @@ from portico.schemas.keys import Key, NewKey
 from portico.spelling import misspelt
 from portico_server.api.endpoint import Admin, TheAuth, TheServices, new_router
 from portico_server.api.services import ApiServices
-from portico_server.api.shapes import Listed, RemovedId, shaped
+from portico_server.api.shapes import ListedPage, RemovedId, ThePaging, cut_page, shaped
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.limits import KeyLimits
 from portico_server.core.principal import Principal
+from portico_server.db.grants import GrantRow
+from portico_server.db.keys import KeyRow
 
 router = new_router(prefix="/api/keys", tags=["Keys"])
 
@@ -46,21 +48,30 @@ class KeyChange(BaseModel, extra="forbid"):
 
 
 @router.get("")
-async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Listed[Key]:
-    """List all keys, oldest first, then the access that people have granted to OAuth clients. ``blocked``: list the
-    users whose sign-in is blocked instead.
+async def list_keys(
+    auth: TheAuth,
+    _caller: Admin,
+    paging: ThePaging,
+    blocked: bool = False,
+) -> ListedPage[Key]:
+    """List the keys, oldest first, then the access that people have granted to OAuth clients; without ``limit`` all of
+    them. ``blocked``: list the users whose sign-in is blocked instead.
+
+    If ``has_more`` is true, pass ``last_id`` as ``after`` to get the next page. ``query``: only keys whose names
+    contain this text.
     """
-    stored_bytes = await auth.stored_bytes()
-    keys = [
-        shaped(Key, row, stored_bytes=stored_bytes.get(row.id, 0))
-        for row in (await auth.list_blocked() if blocked else auth.keys.list())
-    ]
-    grants = [] if blocked else auth.grants.list()
-    return Listed(
-        data=[
-            *keys,
-            *(shaped(Key, row, hint="", limits={}, filters={}, parent=row.owner) for row in grants),
-        ]
+    rows: list[KeyRow | GrantRow] = [*(await auth.list_blocked() if blocked else auth.keys.list())]
+    rows += () if blocked else auth.grants.list()
+    page = cut_page(rows, paging, "key")
+    stored_bytes = await auth.stored_bytes(None if paging.limit is None else [row.id for row in page.data])
+    return ListedPage.of(
+        [
+            shaped(Key, row, stored_bytes=stored_bytes.get(row.id, 0))
+            if isinstance(row, KeyRow)
+            else shaped(Key, row, hint="", limits={}, filters={}, parent=row.owner)
+            for row in page.data
+        ],
+        page.has_more,
     )
 
 

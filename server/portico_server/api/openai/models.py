@@ -20,7 +20,7 @@ from portico_server.core.errors import NotFound
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card
 
-router = new_router(prefix="/v1/models", tags=["OpenAI: models"])
+router = new_router(tagged=True, prefix="/v1/models", tags=["OpenAI: models"])
 
 
 class Modalities(BaseModel):

@@ -5,7 +5,7 @@ citations.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import replace
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
@@ -122,8 +122,12 @@ class StoreApps:
     def _app(self, store: Servable | None) -> Servable | None:
         return StoreApp(store.card, self._answering) if store is not None and _is_app(store.card) else None
 
-    async def cards(self, caller: Principal) -> Sequence[Card]:
-        return await self._apps(lambda source: source.cards(caller))
+    async def cards(
+        self, caller: Principal, kinds: Collection[Kind] = (), listed_cards: Sequence[Card] = ()
+    ) -> Sequence[Card]:
+        if not kinds or "store" in kinds:
+            return self.of_stores(listed_cards)
+        return await self._apps(lambda source: source.cards(caller, self.kinds))
 
     async def similar(self, name: str, caller: Principal) -> Sequence[Card]:
         return await self._apps(lambda source: source.similar(name, caller))
@@ -134,6 +138,11 @@ class StoreApps:
         for source in self._registry.sources:
             if "store" in source.kinds:
                 stores.extend(await read(source))
+        return self.of_stores(stores)
+
+    @staticmethod
+    def of_stores(stores: Sequence[Card]) -> Sequence[Card]:
+        """Return the cards of the apps of those ``stores`` that are apps."""
         return [_card(store) for store in stores if _is_app(store)]
 
     def has(self, key: str, owner: str) -> bool:

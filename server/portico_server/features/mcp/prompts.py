@@ -30,9 +30,9 @@ class PromptOffers:
     ) -> types.ListPromptsResult:
         """List the newest version of each prompt that the caller may see."""
         prompt_rows = [] if incoming.is_narrow(context) else await self._library.list(caller_of(context))
-        named_prompts = [(prompt.name, _offer(prompt)) for prompt in prompt_rows]
+        named_prompts = [(prompt.name, prompt) for prompt in prompt_rows]
         prompts, cursor = page(named_prompts, params.cursor if params else None, PAGE_SIZE)
-        return types.ListPromptsResult(prompts=prompts, next_cursor=cursor)
+        return types.ListPromptsResult(prompts=list(map(_offer, prompts)), next_cursor=cursor)
 
     async def get(
         self, context: ServerRequestContext[Any], params: types.GetPromptRequestParams

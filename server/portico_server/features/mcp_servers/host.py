@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -131,7 +131,9 @@ class McpHost:
     async def by_id(self, key: str, caller: Principal) -> None:
         """See `portico_server.core.registry.Source`. Tools have no ids."""
 
-    async def cards(self, caller: Principal) -> Sequence[Card]:
+    async def cards(
+        self, caller: Principal, kinds: Collection[Kind] = (), listed_cards: Sequence[Card] = ()
+    ) -> Sequence[Card]:
         """See `portico_server.core.registry.Source`. The tools are in the registry under their names in Portico."""
         return ()
 

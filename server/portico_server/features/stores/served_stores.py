@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,7 +23,7 @@ from portico_server.features.stores.search import Condition
 from portico_server.features.stores.store import (
     StoreServable,
     is_expired,
-    name_stores,
+    name_for,
     scoped_card,
     store_card,
     view,
@@ -138,10 +138,14 @@ class ServedStores:
         if not future.cancelled() and (error := future.exception()) is not None:
             logger.warning("failed to record that a store is in use: %s", error)
 
-    async def cards(self, caller: Principal) -> Sequence[Card]:
-        """Return the cards of the caller's own and shared stores."""
-        store_rows = await self._database.read(rows.visible, caller.id)
-        return [store_card(row, name) for row, name in name_stores(store_rows, caller.id)]
+    async def cards(
+        self, caller: Principal, kinds: Collection[Kind] = (), listed_cards: Sequence[Card] = ()
+    ) -> Sequence[Card]:
+        """Return the cards of the caller's own and shared stores; for apps alone, of the stores with an app."""
+        only_apps = bool(kinds) and "store" not in kinds
+        store_rows = await self._database.read(rows.visible, caller.id, only_apps=only_apps)
+        own_names = await self._database.read(rows.own_names, caller.id)
+        return [store_card(row, name_for(row, caller.id, own_names)) for row in store_rows]
 
     async def similar(self, name: str, caller: Principal) -> Sequence[Card]:
         """See `portico_server.core.registry.Source`."""

@@ -324,8 +324,11 @@ class StoreService:
         *,
         after_id: str | None = None,
         before_id: str | None = None,
+        query: str = "",
     ) -> RowPage[StoreRow]:
-        """Return a page of `list` between two ids. With ``before_id`` alone, it ends before this id."""
+        """Return a page of `list` between two ids. With ``before_id`` alone, it ends before this id. ``query``: only
+        stores whose names contain this text.
+        """
         is_backward = before_id is not None and after_id is None
         if is_backward:
             order, after_id, before_id = "asc" if order == "desc" else "desc", before_id, None
@@ -340,6 +343,7 @@ class StoreService:
                 include_all=caller.admin,
                 after_id=after_id,
                 before_id=before_id,
+                query=query,
             )
             readable += [row for row in store_rows if caller.allows_any(store_scopes(row, "read"))]
             if len(store_rows) < count:
@@ -347,6 +351,12 @@ class StoreService:
             after_id, count = store_rows[-1].id, MAX_PORTION
         data = readable[:limit]
         return RowPage(tuple(reversed(data) if is_backward else data), len(readable) > limit)
+
+    async def count(self, caller: Principal) -> int:
+        """Return the number of stores in `list`."""
+        if caller.allows("stores:*:read"):
+            return await self._database.read(rows.count, caller.id, include_all=caller.admin)
+        return len(await self.list(caller))
 
     async def describe(self, store_rows: Sequence[StoreRow], caller: Principal) -> Sequence[StoreInfo]:
         """Return the stores with information about the contents that ``caller`` may read."""

@@ -138,7 +138,9 @@ class PluginTools:
     async def by_id(self, key: str, caller: Principal) -> None:
         """See `portico_server.core.registry.Source`. Tools have no ids."""
 
-    async def cards(self, caller: Principal) -> Sequence[Card]:
+    async def cards(
+        self, caller: Principal, kinds: Collection[Kind] = (), listed_cards: Sequence[Card] = ()
+    ) -> Sequence[Card]:
         """See `portico_server.core.registry.Source`."""
         return [tool.card for tool in await pools.LOADING.run(lambda: list(self._table.usable()))]
 

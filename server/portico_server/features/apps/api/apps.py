@@ -29,7 +29,7 @@ from portico_server.features.flows.model_options import model_options
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
-router = new_router(prefix="/api/apps", tags=["Apps"])
+router = new_router(tagged=True, prefix="/api/apps", tags=["Apps"])
 
 
 class RunInput(BaseModel):

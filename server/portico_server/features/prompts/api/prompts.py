@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from portico.schemas.prompts import ImportedPrompts
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.shapes import Listed, RemovedName
+from portico_server.api.shapes import Listed, ListedPage, RemovedName, ThePaging, cut_page
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
@@ -20,7 +20,7 @@ from portico_server.features.prompts import folder, formats, library
 from portico_server.http.fetch.fetcher import OutwardFetcher
 from portico_server.http.fetch.policy import AddressPolicy
 
-router = new_router(prefix="/api/prompts", tags=["Prompts"])
+router = new_router(tagged=True, prefix="/api/prompts", tags=["Prompts"])
 
 
 class PromptMessage(BaseModel):
@@ -116,15 +116,21 @@ class Rendered(BaseModel):
 async def list_prompts(
     services: TheServices,
     caller: Caller,
+    paging: ThePaging,
     all: Annotated[
         bool, Query(description="For admins: include the prompts of other keys, listed by id")
     ] = False,
-) -> Listed[Prompt]:
-    """List the newest version of each prompt, by name."""
+) -> ListedPage[Prompt]:
+    """List the newest version of each prompt, by name; without ``limit`` all of them.
+
+    If ``has_more`` is true, pass ``last_id`` as ``after`` to get the next page. ``query``: only prompts whose names
+    contain this text.
+    """
     if all:
         caller.require("admin")
-    prompt_rows = await services.prompts.list(caller, include_all=all)
-    return Listed(data=[Prompt.of(prompt, caller) for prompt in prompt_rows])
+    prompts = await services.prompts.list(caller, include_all=all)
+    page = cut_page(prompts, paging, "prompt")
+    return ListedPage.of([Prompt.of(prompt, caller) for prompt in page.data], page.has_more)
 
 
 @router.post("")

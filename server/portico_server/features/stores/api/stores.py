@@ -25,7 +25,15 @@ from portico_server.api.declarations import binary
 from portico_server.api.endpoint import Caller, TheAuth, TheServices, new_router
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.services import ApiServices
-from portico_server.api.shapes import Listed, ListedPart, RemovedId, StartedRun, shaped
+from portico_server.api.shapes import (
+    Listed,
+    ListedPage,
+    ListedPart,
+    RemovedId,
+    StartedRun,
+    ThePaging,
+    shaped,
+)
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import Principal
@@ -44,10 +52,13 @@ from portico_server.features.stores.store import (
     StoreRow,
 )
 
-router = new_router(prefix="/api/stores", tags=["Stores"])
+router = new_router(tagged=True, prefix="/api/stores", tags=["Stores"])
 
 MAX_NUMBER: Final = 2**53
 """Largest chunk number or character position: the largest integer that JSON numbers represent exactly."""
+
+MAX_LISTED: Final = 100_000
+"""Maximum number of stores in a list without a limit."""
 
 MAX_CHUNKS: Final = 1_000
 """Maximum number of chunks on one page of a file's chunks."""
@@ -141,10 +152,23 @@ class StoreChange(BaseModel, extra="forbid"):
 
 
 @router.get("")
-async def list_stores(services: TheServices, caller: Caller) -> Listed[Store]:
-    """List all stores that the caller may read, oldest first."""
-    infos = await services.stores.describe(await services.stores.list(caller), caller)
-    return Listed(data=[to_store(info, services, caller) for info in infos])
+async def list_stores(
+    services: TheServices,
+    caller: Caller,
+    paging: ThePaging,
+) -> ListedPage[Store]:
+    """List the stores that the caller may read, oldest first; without ``limit`` all of them.
+
+    If ``has_more`` is true, pass ``last_id`` as ``after`` to get the next page. ``query``: only stores whose names
+    contain this text.
+    """
+    if paging.after_id is not None and not paging.after_id.startswith("vs_"):
+        raise InvalidRequest(f"'{paging.after_id[:80]}' is not the id of a store.", param="after")
+    page = await services.stores.page(
+        caller, paging.limit or MAX_LISTED, "asc", after_id=paging.after_id, query=paging.query
+    )
+    infos = await services.stores.describe(page.data, caller)
+    return ListedPage.of([to_store(info, services, caller) for info in infos], page.has_more)
 
 
 @router.post("")

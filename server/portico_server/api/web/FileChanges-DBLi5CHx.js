@@ -1,0 +1,1 @@
+import{H as e,Nt as t,lt as n,vt as r}from"./ui-bbiZBOx-.js";function i({changes:i}){return e(t,{children:i.filter(({names:e})=>e.length).map(({head:t,names:i})=>e(`details`,{class:`aside`,open:!0,children:[e(`summary`,{children:r(t,{count:n(i.length)})}),e(`ul`,{children:i.map(t=>e(`li`,{children:t},t))})]},t))})}export{i as t};

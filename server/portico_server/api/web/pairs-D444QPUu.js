@@ -1,2 +1,0 @@
-import{vt as e}from"./ui-BzyHuW2H.js";function t(t){let n=t.split(`
-`).filter(e=>e.trim());return Object.fromEntries(n.map(t=>{let[n=``,...r]=t.split(`=`);if(!n.trim()||!r.length)throw Error(e(`pairs.wrong`,{line:t}));return[n.trim(),r.join(`=`).trim()]}))}function n(e){return Object.entries(e).map(([e,t])=>`${e}=${t}`)}function r(e){try{return JSON.parse(e)}catch{return e}}export{t as n,n as r,r as t};

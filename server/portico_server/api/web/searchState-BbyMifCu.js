@@ -1,1 +1,0 @@
-import{vt as e}from"./ui-BzyHuW2H.js";var t={queued:`runs.queued`,in_progress:`runs.running`,completed:`runs.completed`,stopped:`searches.stopped`,canceled:`runs.cancelled`,failed:`runs.failed`};function n({status:n}){return e(t[n])}function r({status:e}){return e===`queued`||e===`in_progress`}export{n,r as t};
