@@ -280,14 +280,13 @@ def similar(connection: Connection, name: str, owner: str) -> list[StoreRow]:
     for group_owner in (owner, None):
         claim = claim_of(group_owner, name)
         is_owners = stores.c.owner.is_(None) if group_owner is None else stores.c.owner == group_owner
-        claimed_stores = _STORES.select.where(stores.c.claim.is_not(None), is_owners).limit(
-            SIMILAR_NAME_COUNT
-        )
-        found_rows += _STORES.every(
-            connection, claimed_stores.where(stores.c.claim >= claim).order_by(stores.c.claim)
-        )
-        preceding_stores = claimed_stores.where(stores.c.claim < claim).order_by(stores.c.claim.desc())
-        found_rows += _STORES.every(connection, preceding_stores)
+        # The owner is compared after the limit: otherwise an owner with few stores makes the database read all others.
+        for next_claims in (
+            select(stores.c.id).where(stores.c.claim >= claim).order_by(stores.c.claim),
+            select(stores.c.id).where(stores.c.claim < claim).order_by(stores.c.claim.desc()),
+        ):
+            is_next = stores.c.id.in_(next_claims.limit(SIMILAR_NAME_COUNT))
+            found_rows += _STORES.every(connection, _STORES.select.where(is_next, is_owners))
     return found_rows
 
 
