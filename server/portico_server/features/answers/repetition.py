@@ -9,8 +9,16 @@ REPEAT_COUNT = 3
 def repeats(text: str) -> bool:
     """Return whether ``text`` ends with three repetitions of the same 12 to 300 characters."""
     end = len(text)
-    for size in range(SHORTEST, min(MAX_REPEATED_CHARS, end // REPEAT_COUNT) + 1):
+    if end < SHORTEST * REPEAT_COUNT:
+        return False
+    tail = text[-SHORTEST:]
+    # An earlier occurrence of the last characters gives the length of what may be repeated.
+    start = end - SHORTEST
+    first = max(0, start - MAX_REPEATED_CHARS)
+    while (start := text.rfind(tail, first, start)) >= 0:
+        size = end - SHORTEST - start
         last = text[end - size :]
-        if all(text.endswith(last, 0, end - size * time) for time in range(1, REPEAT_COUNT)) and last.strip():
+        if text.endswith(last * REPEAT_COUNT) and last.strip():
             return True
+        start += SHORTEST - 1
     return False
