@@ -22,10 +22,12 @@ from portico.schemas.daemon import Vacuumed
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db import snapshot
 from portico_server.db.address import parse_address
+from portico_server.db.direct_reads import DirectReads
 from portico_server.db.failures import DATABASE_ERRORS, explain
 from portico_server.db.kept_connections import KeptConnections, open_sqlite
 from portico_server.db.revision import revision
 from portico_server.db.row_groups import RowGroups
+from portico_server.db.rows import DriverQuery
 from portico_server.db.schema import HEAD, NEXT
 from portico_server.db.timings import Timings
 from portico_server.db.writer_thread import WriterThread
@@ -69,7 +71,8 @@ class Database:
     ``await database.read(function, *arguments)`` calls ``function(connection, *arguments)`` in a transaction in a
     reader thread. ``write`` does the same in the only writer thread; when it returns, the result is on disk.
     ``write_soon`` is a ``write`` that does not wait for the disk: its result survives the end of this process, but not
-    a power failure. ``read_now`` reads a few rows without a thread. ``submit`` starts a write without waiting.
+    a power failure. ``fetch`` reads the few rows of one statement without a transaction, ``read_now`` reads without a
+    thread. ``submit`` starts a write without waiting.
     ``rows`` and ``try_write_now`` run a single statement for a flow that waits for it; ``row_groups`` runs a statement
     for which many calls wait at the same time.
     """
@@ -82,6 +85,7 @@ class Database:
 
             self.postgres = PostgresThread(self._url, MAX_READERS, self._explain)
         """What does the transactions on PostgreSQL, which several daemons may share; ``None`` on SQLite."""
+        self._direct_reads = None if self.postgres is None else DirectReads(self.postgres, MAX_READERS)
         self._writer = WriterThread("portico-db-write")
         self._reading = Timings()
         self._readers = ThreadPoolExecutor(MAX_READERS, "portico-db-read")
@@ -214,6 +218,23 @@ class Database:
             self._reading.took.observe(took)
             if took > SLOW_DISK_S:
                 self._read_now_from = time.monotonic() + READ_HOLD_OFF_S
+
+    async def fetch(self, query: DriverQuery, **values: Any) -> list[list[Any]]:
+        """Return the few rows of one statement, without a transaction: on SQLite as `read_now` reads them if possible,
+        on PostgreSQL in one round trip.
+        """
+        if self.postgres is None or self._direct_reads is None:
+            rows = self.read_now(query.rows, **values)
+            return await self.read(_rows_of, query, values) if rows is None else rows
+        start_time = perf_counter()
+        self._reading.running += 1
+        try:
+            return await query.rows_of(self._direct_reads.fetch, **values)
+        except self.postgres.errors as error:
+            raise self._explain(error) from error
+        finally:
+            self._reading.running -= 1
+            self._reading.took.observe(perf_counter() - start_time)
 
     def load(self) -> Mapping[str, Timings]:
         """Return the load of the database, keyed by ``read`` and ``write``."""
@@ -381,7 +402,8 @@ class Database:
         """Finish the queued work, then close the database."""
         self._writer.close()
         self._readers.shutdown(wait=True)
-        if self.postgres is not None:
+        if self.postgres is not None and self._direct_reads is not None:
+            self._direct_reads.close()
             self.postgres.close()
             return
         for engine in tuple(self._kept_connections.held):
@@ -394,3 +416,8 @@ class Database:
 
 def _free(connection: sqlite3.Connection) -> tuple[int, bool]:
     return snapshot.free_bytes(connection), snapshot.is_incremental(connection)
+
+
+def _rows_of(connection: Connection, query: DriverQuery, values: Mapping[str, Any]) -> list[list[Any]]:
+    driver: Any = connection.connection.driver_connection
+    return query.rows(driver, **values)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ARRAY,
@@ -30,6 +29,9 @@ from portico_server.db.chunks import ChunkRow, in_file, place_of, runs
 from portico_server.db.reviewed_files import Review
 from portico_server.db.rows import DriverQuery, portions
 from portico_server.db.schema import chunks, files, store_files
+
+if TYPE_CHECKING:
+    from portico_server.db.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ HITS_POSTGRES = _hits(
 )
 
 
-_HITS_NOW = DriverQuery(_HITS)
+_FETCHED_HITS = DriverQuery(_HITS, HITS_POSTGRES)
 
 
 def get(
@@ -120,11 +122,11 @@ def get(
     return hit_rows
 
 
-def get_now(
-    driver: sqlite3.Connection, store_id: str, chunk_ids: Sequence[int], hidden: Review = "new"
+async def fetch(
+    database: Database, store_id: str, chunk_ids: Sequence[int], hidden: Review = "new"
 ) -> dict[int, HitRow]:
-    """Return a few chunks as `get` does, but from `Database.read_now`."""
-    return _by_id(_HITS_NOW.rows(driver, store=store_id, wanted=chunk_ids, hidden=hidden))
+    """Return a few chunks as `get` does, but by `Database.fetch`."""
+    return _by_id(await database.fetch(_FETCHED_HITS, store=store_id, wanted=chunk_ids, hidden=hidden))
 
 
 def _by_id(rows: Iterable[Sequence[Any]]) -> dict[int, HitRow]:

@@ -18,8 +18,6 @@ from portico_server.db.schema import adapters, aliases, apps, models, stores
 Kind: TypeAlias = Literal["app", "store", "model"]
 
 T = TypeVar("T")
-Reader = TypeVar("Reader")
-"""A reader of the database: a connection, or its driver for `Database.read_now`."""
 
 
 class Owned(Protocol):
@@ -42,12 +40,15 @@ def claim_of(owner: str | None, name: str) -> str:
 
 
 def own_or_shared(
-    reader: Reader, find_by_name: Callable[[Reader, str, str | None], T | None], name: str, owner: str
+    connection: Connection,
+    find_by_name: Callable[[Connection, str, str | None], T | None],
+    name: str,
+    owner: str,
 ) -> T | None:
     """Return the object to which a key refers by a name: its own or, if none exists, the shared one. ``find_by_name``
     finds the object of one owner.
     """
-    return find_by_name(reader, name, owner) or find_by_name(reader, name, None)
+    return find_by_name(connection, name, owner) or find_by_name(connection, name, None)
 
 
 def as_meant(rs: Iterable[R], owner: str) -> list[R]:

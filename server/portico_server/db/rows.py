@@ -6,7 +6,7 @@ import functools
 import json
 import operator
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
@@ -15,6 +15,7 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Connection,
+    Dialect,
     Float,
     Select,
     Table,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from _typeshed import DataclassInstance
+    from sqlalchemy.types import TypeEngine
 
 Order = Literal["asc", "desc"]
 
@@ -107,48 +109,91 @@ def count_fitting(
     return limit, False
 
 
-class DriverQuery:
-    """A query for SQLite's own driver, compiled on first use, in functions that `Database.read_now` calls.
+@dataclass(frozen=True, slots=True)
+class _CompiledQuery:
+    """A statement of one dialect, its fixed values, the order of all values, and the converters of columns."""
 
-    For a few rows, SQLAlchemy takes several times as long as SQLite.
+    statement: str
+    fixed_values: Mapping[str, Any]
+    order: Sequence[str]
+    readers: Sequence[tuple[int, Callable[[Any], Any]]]
+
+    def converted(self, rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+        """Return rows with the values that SQLAlchemy would return."""
+        converted_rows = [list(row) for row in rows]
+        for row in converted_rows:
+            for number, read in self.readers:
+                row[number] = read(row[number])
+        return converted_rows
+
+
+class DriverQuery:
+    """A query for the driver of a database, compiled on first use, that `Database.fetch` runs.
+
+    For a few rows, SQLAlchemy takes several times as long as the database. ``postgres`` replaces the query on
+    PostgreSQL.
     """
 
-    def __init__(self, query: Select[Any]) -> None:
+    def __init__(self, query: Select[Any], postgres: Select[Any] | None = None) -> None:
         self._query = query
+        self._postgres_query = query if postgres is None else postgres
 
     @functools.cached_property
-    def _build(
-        self,
-    ) -> tuple[str, Mapping[str, Any], Sequence[str], Sequence[tuple[int, Callable[[Any], Any]]]]:
-        """The statement, the query's fixed values, the order of all values, and the converters of columns."""
+    def _for_sqlite(self) -> _CompiledQuery:
         from sqlalchemy.dialects import sqlite
 
-        dialect = sqlite.dialect()
-        sql_compiler = self._query.compile(dialect=dialect)
-        readers = [
-            (number, reader)
-            for number, column in enumerate(self._query.selected_columns)
-            if (reader := column.type.dialect_impl(dialect).result_processor(dialect, None)) is not None
-        ]
-        return str(sql_compiler), sql_compiler.params, sql_compiler.positiontup or (), readers
+        return _compiled(self._query, sqlite.dialect())
 
-    def rows(self, driver: sqlite3.Connection, **values: Any) -> list[list[Any]]:
-        """Return all rows for these values; the value for an ``in`` test is a sequence."""
-        statement, fixed_values, order, readers = self._build
+    @functools.cached_property
+    def _for_postgres(self) -> _CompiledQuery:
+        from sqlalchemy.dialects.postgresql import asyncpg
+
+        dialect: Dialect = asyncpg.dialect()  # type: ignore[no-untyped-call]
+        return _compiled(self._postgres_query, dialect)
+
+    def rows(self, driver: sqlite3.Connection, /, **values: Any) -> list[list[Any]]:
+        """Return all rows for these values on SQLite; the value for an ``in`` test is a sequence."""
+        query = self._for_sqlite
+        statement = query.statement
         parameters: list[Any] = []
-        for name in order:
-            value = values[name] if name in values else fixed_values[name]
+        for name in query.order:
+            value = values[name] if name in values else query.fixed_values[name]
             if isinstance(value, list | tuple | range):
                 parameters += value
                 marks = ", ".join("?" * len(value)) or "NULL"
                 statement = statement.replace(f"__[POSTCOMPILE_{name}]", marks)
             else:
                 parameters.append(value)
-        raw_rows = [list(row) for row in driver.execute(statement, parameters)]
-        for row in raw_rows:
-            for number, read in readers:
-                row[number] = read(row[number])
-        return raw_rows
+        return query.converted(driver.execute(statement, parameters))
+
+    async def rows_of(
+        self, fetch: Callable[[str, Sequence[Any]], Awaitable[Iterable[Sequence[Any]]]], **values: Any
+    ) -> list[list[Any]]:
+        """Return all rows for these values on PostgreSQL, where ``fetch`` runs a statement with positional values."""
+        query = self._for_postgres
+        parameters = [values[name] if name in values else query.fixed_values[name] for name in query.order]
+        return query.converted(await fetch(query.statement, parameters))
+
+
+def _compiled(query: Select[Any], dialect: Dialect) -> _CompiledQuery:
+    compiler = query.compile(dialect=dialect)
+    readers = [
+        (number, reader)
+        for number, column in enumerate(query.selected_columns)
+        if (reader := _reader(column.type, dialect)) is not None
+    ]
+    return _CompiledQuery(str(compiler), compiler.params, compiler.positiontup or (), readers)
+
+
+def _reader(column_type: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """Return the function that converts a column's value from the driver's; ``None`` if they are the same."""
+    if dialect.name == "postgresql" and isinstance(column_type, JSON):
+        return _loaded  # SQLAlchemy lets its own connections convert JSON
+    return column_type.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def _loaded(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +225,9 @@ class Rows(Generic[R]):
         row = connection.execute(query).first()
         return None if row is None else self._row(**row._mapping)
 
-    def first_now(self, driver: sqlite3.Connection, query: DriverQuery, **values: Any) -> R | None:
-        """Return the first row of a query that is derived from `select`, without SQLAlchemy, or ``None``."""
-        rows = query.rows(driver, **values)
-        return self._row(*rows[0]) if rows else None
+    def of(self, rows: Iterable[Sequence[Any]]) -> list[R]:
+        """Return the rows of a `DriverQuery` that is derived from `select`."""
+        return [self._row(*row) for row in rows]
 
     def every(self, connection: Connection, query: Select[Any]) -> list[R]:
         """Return all rows of a query."""

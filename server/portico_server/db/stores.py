@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
@@ -26,6 +25,9 @@ from portico_server.db.rows import DriverQuery, Order, RowPage, Rows
 from portico_server.db.runs import FOR
 from portico_server.db.schema import files, group_files, store_files, stores
 from portico_server.db.store_index import EMBEDDED, IndexName
+
+if TYPE_CHECKING:
+    from portico_server.db.database import Database
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 
@@ -190,17 +192,24 @@ def _require_free(connection: Connection, store_id: str) -> None:
 get = _STORES.get
 
 _BY_ID = DriverQuery(_STORES.select.where(stores.c.id == bindparam("store")))
-_BY_CLAIM = DriverQuery(_STORES.select.where(stores.c.claim == bindparam("claim")))
+_BY_CLAIMS = DriverQuery(
+    _STORES.select.where(stores.c.claim.in_((bindparam("own_claim"), bindparam("shared_claim"))))
+)
 
 
-def get_now(driver: sqlite3.Connection, store_id: str) -> StoreRow | None:
-    """Return a store as `get` does, but from `Database.read_now`."""
-    return _STORES.first_now(driver, _BY_ID, store=store_id)
+async def fetch(database: Database, store_id: str) -> StoreRow | None:
+    """Return a store as `get` does, but by `Database.fetch`."""
+    return next(iter(_STORES.of(await database.fetch(_BY_ID, store=store_id))), None)
 
 
-def named_now(driver: sqlite3.Connection, name: str, owner: str | None) -> StoreRow | None:
-    """Return a store as `by_name` does, but from `Database.read_now`."""
-    return _STORES.first_now(driver, _BY_CLAIM, claim=claim_of(owner, name))
+async def fetch_named(
+    database: Database, name: str, owner: str | None
+) -> tuple[StoreRow | None, StoreRow | None]:
+    """Return the store of a name that belongs to exactly this owner, and the shared store of this name."""
+    claims = claim_of(owner, name), claim_of(None, name)
+    rows = await database.fetch(_BY_CLAIMS, own_claim=claims[0], shared_claim=claims[1])
+    stores_by_claim = {row.claim: row for row in _STORES.of(rows)}
+    return stores_by_claim.get(claims[0]), stores_by_claim.get(claims[1])
 
 
 def by_name(connection: Connection, name: str, owner: str | None) -> StoreRow | None:
@@ -597,12 +606,16 @@ def unfinished(connection: Connection) -> list[str]:
     return [row.store_id for row in connection.execute(query)]
 
 
-def has_waiting(connection: Connection, store_id: str) -> bool:
+_ANY_WAITING = DriverQuery(
+    select(store_files.c.file_id)
+    .where(store_files.c.store_id == bindparam("store"), store_files.c.status == "in_progress")
+    .limit(1)
+)
+
+
+async def has_waiting(database: Database, store_id: str) -> bool:
     """Return whether files of a store are waiting to be indexed."""
-    query = select(store_files.c.file_id).where(
-        store_files.c.store_id == store_id, store_files.c.status == "in_progress"
-    )
-    return connection.execute(query.limit(1)).first() is not None
+    return bool(await database.fetch(_ANY_WAITING, store=store_id))
 
 
 def waiting_files(connection: Connection) -> int:

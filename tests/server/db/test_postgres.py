@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, bindparam, func, insert, select, text
 from tests import postgres
 
 from portico_server.blobs.place import FolderBlobs
@@ -24,16 +24,19 @@ from portico_server.core.errors import InvalidRequest, NotFound, Unavailable
 from portico_server.core.principal import SYSTEM
 from portico_server.db import conversations, responses, rows, runs
 from portico_server.db import feed as feed_module
-from portico_server.db.database import Database
+from portico_server.db.database import MAX_READERS, Database
 from portico_server.db.feed import Feed
 from portico_server.db.models import put_model
 from portico_server.db.responses import ResponseRow
+from portico_server.db.rows import DriverQuery
 from portico_server.db.runs import NewRun
 from portico_server.db.schema import HEAD, aliases
 from portico_server.features.files.files import FILE_BLOBS, FileStorage
 from portico_server.features.files.uploaded_files import UploadedFiles
 from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore, Author, NewArtifact
 from portico_server.settings import load
+
+ALIASES = DriverQuery(select(aliases.c.name).where(aliases.c.name == bindparam("name")))
 
 
 @pytest.fixture(scope="module")
@@ -147,12 +150,46 @@ async def test_a_connection_that_was_dropped_is_replaced(
     database = pair[0]
     await database.write(alias, "one")
     await database.read(rows.database_time)
+    assert await asyncio.gather(*(database.fetch(ALIASES, name="one") for _ in range(3))) == [[["one"]]] * 3
     await asyncio.to_thread(
         server.execute,
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'portico%'",
     )
+    assert await asyncio.gather(*(database.fetch(ALIASES, name="one") for _ in range(3))) == [[["one"]]] * 3
     await database.write(alias, "two")
     assert await database.read(lambda c: c.execute(text("select count(*) from aliases")).scalar()) == 2
+
+
+async def test_a_statement_outside_a_transaction_fails_as_one_within(
+    pair: tuple[Database, Database], server: postgres.Server
+) -> None:
+    database = pair[0]
+    with pytest.raises(InvalidRequest, match=r"U\+0000"):
+        await database.fetch(ALIASES, name="a\0b")
+    assert await database.fetch(ALIASES, name="a") == [], (
+        "the connection works after an error of the statement"
+    )
+    with pytest.raises(Unavailable) as caught:
+        await database.fetch(DriverQuery(select(func.pg_terminate_backend(func.pg_backend_pid()))))
+    assert (caught.value.status, caught.value.code) == (503, "database_unavailable")
+    assert await database.fetch(ALIASES, name="a") == []
+
+
+async def test_a_statement_that_was_cancelled_leaves_the_next_one_a_connection(
+    pair: tuple[Database, Database], server: postgres.Server
+) -> None:
+    database = pair[0]
+    sleeping = (
+        "select count(*) from pg_stat_activity where query like 'SELECT pg_sleep%' and state = 'active'"
+    )
+    for _ in range(MAX_READERS + 1):
+        task = asyncio.create_task(database.fetch(DriverQuery(select(func.pg_sleep(60)))))
+        while not (await asyncio.to_thread(server.execute, sleeping))[0][0]:
+            continue
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    assert await database.fetch(ALIASES, name="a") == []
 
 
 async def test_a_connection_that_is_dropped_within_a_transaction_is_503_and_nothing_is_changed(
@@ -185,13 +222,18 @@ async def test_an_unavailable_database_is_503_and_is_used_again_when_it_returns(
         server.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
 
     await asyncio.to_thread(switch, False)
-    for work in (lambda: database.write(alias, "two"), lambda: database.read(rows.database_time)):
+    for work in (
+        lambda: database.write(alias, "two"),
+        lambda: database.read(rows.database_time),
+        lambda: database.fetch(ALIASES, name="one"),
+    ):
         with pytest.raises(Unavailable) as caught:
             await work()
         assert (caught.value.status, caught.value.code) == (503, "database_unavailable")
     await asyncio.to_thread(switch, True)
     await database.write(alias, "two")
     await database.read(rows.database_time)
+    assert await database.fetch(ALIASES, name="two") == [["two"]]
 
 
 async def test_a_change_notifies_other_daemons_but_not_its_own(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -15,6 +16,7 @@ from portico_server.core.words import has_cjk
 from portico_server.db import hits
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
+from portico_server.db.store_index import IndexName
 from portico_server.features.stores.fusion import fuse_reciprocal, fuse_weighted, scale_scores
 from portico_server.features.stores.index.handle import LAG_WAIT_S, IndexHandle
 from portico_server.features.stores.index.manager import IndexManager
@@ -55,7 +57,7 @@ class ChunkRanker:
     """Ranks the chunks of one group of one store. ``embedding_model`` is empty for a group without vectors.
 
     ``weight`` is the weight of vectors that was measured for this store. It takes precedence over the labels of the
-    model.
+    model. ``engine`` is where the vectors are, if the caller has read it.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class ChunkRanker:
         *,
         group: str = DEFAULT_GROUP,
         weight: float | None = None,
+        engine: IndexName | None = None,
         indexes: IndexManager,
         database: Database,
         registry: Registry,
@@ -75,6 +78,7 @@ class ChunkRanker:
         self._group = group
         self._model = embedding_model
         self._weight = weight
+        self._engine = engine
         self._indexes = indexes
         self._database = database
         self._registry = registry
@@ -98,9 +102,12 @@ class ChunkRanker:
             if not ranges:
                 return []
             among = FilteredFiles(files, ranges)
-        async with self._indexes.use(self._store_id, self._model, self._group) as index:
+        async with self._use_index() as index:
             await self._catch_up(index, context, trace, last_change)
             return await self._rank(request, index, context, among, trace)
+
+    def _use_index(self) -> AbstractAsyncContextManager[IndexHandle]:
+        return self._indexes.use(self._store_id, self._model, self._group, self._engine)
 
     async def by_words(
         self, texts: Sequence[str], limit: int, files: list[str] | None, context: Context
@@ -108,14 +115,14 @@ class ChunkRanker:
         """Return, for each text, the best chunks that contain its words, best first. With ``files``, only chunks of
         these files are considered.
         """
-        async with self._indexes.use(self._store_id, self._model, self._group) as index:
+        async with self._use_index() as index:
             return [await index.search_words(text, limit, files) for text in texts]
 
     async def follow_links(
         self, question: str, ranking: Ranking, files: list[str] | None
     ) -> tuple[list[tuple[int, float]], str]:
         """Return ``ranking`` with linked passages of ``files``, and a note for the trace; see `follow_links`."""
-        async with self._indexes.use(self._store_id, self._model, self._group) as index:
+        async with self._use_index() as index:
             return await self._database.read(
                 follow_links, self._store_id, question, ranking, files, index.postings
             )
@@ -123,7 +130,7 @@ class ChunkRanker:
     async def sides(self, request: Search, context: Context) -> RankedSides:
         """Return the candidates before fusion. Raises the errors of the embedding model."""
         trace = SearchTrace()
-        async with self._indexes.use(self._store_id, self._model, self._group) as index:
+        async with self._use_index() as index:
             await self._catch_up(index, context, trace)
             lexical = await self._search_words(request, index, None, trace)
             dense = await self._search_vectors(request, index, context, None, trace)

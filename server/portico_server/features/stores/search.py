@@ -33,6 +33,7 @@ from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.hits import HitRow
 from portico_server.db.reviewed_files import Review
+from portico_server.db.stores import StoreRow
 from portico_server.features.stores.changelogs import asks_about_changes, is_changelog
 from portico_server.features.stores.default_reranker import DefaultReranker
 from portico_server.features.stores.fusion import fuse_best
@@ -108,9 +109,11 @@ class Searcher:
         self._database = database
         self._registry = registry
 
-    async def search(self, request: Search, context: Context, last_change: int | None = None) -> SearchResult:
-        """Return the best passages for ``request``, with scores in [0, 1]. For ``last_change``, see
-        `IndexHandle.catch_up`.
+    async def search(
+        self, request: Search, context: Context, fresh_row: StoreRow | None = None
+    ) -> SearchResult:
+        """Return the best passages for ``request``, with scores in [0, 1]. ``fresh_row`` is the store, if the caller
+        has read it for this search.
 
         Scores are comparable only within one result: the best chunk of each side scores 1, see `fuse_weighted`. With
         the ranker ``vector``, scores are cosines; with a reranker, they are the reranker's scores. Raises
@@ -139,7 +142,7 @@ class Searcher:
             fewer = await self._inferred(request, rows, files, trace)
             if fewer:
                 passages = await self._best(
-                    request, queries, group_rows, fewer, condition, context, trace, last_change
+                    request, queries, group_rows, fewer, condition, context, trace, fresh_row
                 )
                 if not passages:
                     trace.add(
@@ -147,7 +150,7 @@ class Searcher:
                     )
             if not passages:
                 passages = await self._best(
-                    request, queries, group_rows, files, condition, context, trace, last_change
+                    request, queries, group_rows, files, condition, context, trace, fresh_row
                 )
         names: tuple[tuple[str, ...], ...] = ()
         if request.names and (request.steps is not None or self._follows_links(request)):
@@ -165,10 +168,10 @@ class Searcher:
         condition: Filter | None,
         context: Context,
         trace: SearchTrace,
-        last_change: int | None,
+        fresh_row: StoreRow | None,
     ) -> tuple[Passage, ...]:
         """Return the best passages, ranked and refined. With ``files``, only passages of these files are considered."""
-        ranking = await self._rank(request, queries, group_rows, files, context, trace, last_change)
+        ranking = await self._rank(request, queries, group_rows, files, context, trace, fresh_row)
         if request.refine == Refine() and len(request.groups) < 2:
             return await self._read(request, ranking, condition, trace)
         refiner = Refiner(
@@ -276,9 +279,10 @@ class Searcher:
         files: list[str] | None,
         context: Context,
         trace: SearchTrace,
-        last_change: int | None,
+        fresh_row: StoreRow | None,
     ) -> Ranking:
         """Return the candidates of all groups for all queries. Each chunk has its best score."""
+        last_change = None if fresh_row is None else fresh_row.last_change
         group_names = list(dict.fromkeys(request.groups)) or [DEFAULT_GROUP]
         rankings: list[Ranking] = []
         for group in group_names:
@@ -289,6 +293,7 @@ class Searcher:
                 model,
                 group=group,
                 weight=self._weight if model == self._model else None,
+                engine=None if fresh_row is None else fresh_row.index,
                 indexes=self._indexes,
                 database=self._database,
                 registry=self._registry,
@@ -394,9 +399,7 @@ class Searcher:
         for i in range(0, len(good), step):
             part = good[i : i + step]
             chunk_ids = [chunk for chunk, _ in part]
-            rows = self._database.read_now(hits.get_now, self._store_id, chunk_ids, self._hidden)
-            if rows is None:
-                rows = await self._database.read(hits.get, self._store_id, chunk_ids, self._hidden)
+            rows = await hits.fetch(self._database, self._store_id, chunk_ids, self._hidden)
             for chunk, score in part:
                 row = rows.get(chunk)
                 if row is None or not _permits(condition, row) or row.text in seen_texts:

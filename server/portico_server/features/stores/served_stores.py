@@ -105,7 +105,7 @@ class ServedStores:
             weight=row.vector_weight,
             links=row.links,
             has_review=row.has_review,
-            last_change=row.last_change,
+            fresh_row=row,
             condition=condition,
             indexes=self._indexes,
             tables=self._tables,

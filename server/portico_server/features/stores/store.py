@@ -105,13 +105,17 @@ class ReadsThemes(Protocol):
         """Return the files of a store that changed and meet ``condition``."""
 
 
+FRESH_S = 1.0
+"""Seconds for which a search can use the row of the store that was read before it."""
+
+
 class StoreServable:
     """A servable for one store, created from the store's row for each request by name. It keeps no resources open.
 
     ``embedding_model`` is the concrete name of the model of the store's vectors; it is empty if the store is searched
     by words alone. ``weight`` is the measured weight of the vectors, and ``links`` states whether passages are linked.
     ``has_review`` states whether searches must leave out files under review.
-    ``last_change`` is the store's newest change when the row was read, which saves the first search a query.
+    ``fresh_row`` is the row, which saves the first search two queries.
     ``condition`` returns the filter that a file must meet for a caller to read the file. ``indexes`` is the daemon's
     `IndexManager`, and ``reranker`` serves searches that name none. ``before`` is awaited before each search, and can
     reject the search. ``tables`` reads the tables in the store's files, and ``themes`` computes its themes, if these
@@ -127,7 +131,7 @@ class StoreServable:
         weight: float | None = None,
         links: bool = False,
         has_review: bool = False,
-        last_change: int | None = None,
+        fresh_row: StoreRow | None = None,
         condition: Condition,
         indexes: IndexManager,
         database: Database,
@@ -142,7 +146,8 @@ class StoreServable:
         self._themes = themes
         self._before_search = before
         self._store_id = store_id
-        self._last_change = last_change
+        self._fresh_row = fresh_row
+        self._fresh_until = time.monotonic() + FRESH_S
         self._database = database
         self._condition = condition
         self._searcher = Searcher(
@@ -196,10 +201,12 @@ class StoreServable:
         return await self._tables.compute(self._store_id, self._card.name, condition, request)
 
     async def _search(self, request: Search, context: Context) -> SearchResult:
-        last_change, self._last_change = self._last_change, None
-        search_result = await self._searcher.search(request, context, last_change)
+        fresh_row, self._fresh_row = self._fresh_row, None
+        if time.monotonic() > self._fresh_until:  # the run waited before it began
+            fresh_row = None
+        search_result = await self._searcher.search(request, context, fresh_row)
         if search_result.passages and not (
-            request.names and await self._database.read(rows.has_waiting, self._store_id)
+            request.names and await rows.has_waiting(self._database, self._store_id)
         ):
             return search_result
         search_result = await self._with_file_counts(search_result, context)

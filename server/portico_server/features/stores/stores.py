@@ -23,7 +23,6 @@ from portico_server.core.training_passages import StorePassage
 from portico_server.db import chunks, store_index, store_skips
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
-from portico_server.db.names import own_or_shared
 from portico_server.db.rows import Order, RowPage
 from portico_server.db.store_index import EMBEDDED, IndexName
 from portico_server.db.store_skips import SkippedRows
@@ -590,9 +589,9 @@ class StoreService:
         same name.
         """
         if is_store_name(ref):
-            row = self._database.read_now(own_or_shared, rows.named_now, ref, caller.id)
-            return row or await self._database.read(own_or_shared, rows.by_name, ref, caller.id)
-        row = self._database.read_now(rows.get_now, ref) or await self._database.read(rows.get, ref)
+            own_row, shared_row = await rows.fetch_named(self._database, ref, caller.id)
+            return own_row or shared_row
+        row = await rows.fetch(self._database, ref)
         return row if row is not None and caller.sees(row.owner) else None
 
     def embedding(self, model_name: str | None) -> str:

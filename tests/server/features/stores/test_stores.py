@@ -17,7 +17,6 @@ from portico_server.core.servable import Card
 from portico_server.db import chunks, hits
 from portico_server.db import database as db
 from portico_server.db import stores as rows
-from portico_server.db.names import own_or_shared
 from portico_server.features.stores.contents import FileToAttach, _attach_all, _set_attributes
 
 ALICE = Principal("key_alice", frozenset({"stores:*:manage"}))
@@ -312,7 +311,7 @@ def test_a_card_needs_the_scope_of_its_store() -> None:
     assert Card("papers", "store", id="vs_1").scopes == ("stores:papers:read", "stores:vs_1:read")
 
 
-async def test_reads_on_the_event_loop_match_reads_in_a_thread(
+async def test_reads_without_a_transaction_match_reads_in_one(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(db, "SLOW_DISK_S", math.inf)  # however busy the machine is
@@ -326,19 +325,16 @@ async def test_reads_on_the_event_loop_match_reads_in_a_thread(
         shared_store, [FileToAttach(row.id, {"team": "sales", "year": 2026})], LOCAL
     )
     await shop.settled(shared_store)
-    while (
-        database.read_now(rows.get_now, shared_store.id) is None
-    ):  # its connection opens in the writer's thread
-        await database.write(lambda _connection: None)
     for store in (shared_store, own_store):
-        assert database.read_now(rows.get_now, store.id) == await database.read(rows.get, store.id)
+        assert await rows.fetch(database, store.id) == await database.read(rows.get, store.id)
     for name, whose, expected_row in (
         ("papers", ALICE, await database.read(rows.get, shared_store.id)),
         ("papers-of-alice", ALICE, await database.read(rows.get, own_store.id)),
         ("papers-of-alice", BOB, None),
     ):
-        assert database.read_now(own_or_shared, rows.named_now, name, whose.id) == expected_row
+        own_row, shared_row = await rows.fetch_named(database, name, whose.id)
+        assert (own_row or shared_row) == expected_row
     chunk_ids = list(range(1, 50))
     chunk_hits = await database.read(hits.get, shared_store.id, chunk_ids)
-    assert chunk_hits and database.read_now(hits.get_now, shared_store.id, chunk_ids) == chunk_hits
-    assert database.read_now(hits.get_now, shared_store.id, []) == {}
+    assert chunk_hits and await hits.fetch(database, shared_store.id, chunk_ids) == chunk_hits
+    assert await hits.fetch(database, shared_store.id, []) == {}

@@ -17,7 +17,7 @@ from portico_server.core.errors import NotFound, PorticoError
 from portico_server.db import stores
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
-from portico_server.db.store_index import IndexName, index_of, indexes_of
+from portico_server.db.store_index import EMBEDDED, IndexName, indexes_of
 from portico_server.features.readers.pool import TermPrefetch
 from portico_server.features.stores.index.embedded import FOLDERS, EmbeddedVectors
 from portico_server.features.stores.index.handle import LEXICAL, IndexHandle
@@ -75,11 +75,13 @@ class IndexManager:
         self._watchers.append(watcher)
 
     @asynccontextmanager
-    async def use(self, store_id: str, model: str, group: str = DEFAULT_GROUP) -> AsyncIterator[IndexHandle]:
+    async def use(
+        self, store_id: str, model: str, group: str = DEFAULT_GROUP, engine: IndexName | None = None
+    ) -> AsyncIterator[IndexHandle]:
         """Yield the index of a group with the vectors of ``model`` ("" for none). The index stays open until the block
-        ends.
+        ends. ``engine`` is where the vectors are, if the caller has read it.
         """
-        index = await self._get((store_id, group), model)
+        index = await self._get((store_id, group), model, engine)
         try:
             yield index
         finally:
@@ -206,8 +208,8 @@ class IndexManager:
             self._folder / store_id if group == DEFAULT_GROUP else self._folder / store_id / f"group-{group}"
         )
 
-    async def _get(self, key: IndexKey, model: str) -> IndexHandle:
-        engine = await self._engine(key[0])
+    async def _get(self, key: IndexKey, model: str, engine: IndexName | None) -> IndexHandle:
+        engine = engine or await self._engine(key[0])
         index = self._open.get(key)
         if index is None or (index.model, index.engine) != (model, engine):
             async with self._opening:
@@ -228,8 +230,8 @@ class IndexManager:
 
     async def _engine(self, store_id: str) -> IndexName:
         """Return where a store's vectors are. Another daemon may have moved them."""
-        row = self._database.read_now(stores.get_now, store_id)
-        return await self._database.read(index_of, store_id) if row is None else row.index
+        row = await stores.fetch(self._database, store_id)
+        return EMBEDDED if row is None else row.index
 
     async def _replay(self, key: IndexKey, model: str) -> None:
         store_id, group = key
