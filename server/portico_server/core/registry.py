@@ -8,6 +8,7 @@ reach the objects of another key, by their ids.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Final, Protocol, TypeAlias, TypeVar
 
@@ -58,6 +59,10 @@ class GuardsContent(Protocol):
 
     async def require_unguarded(self, card: Card, read: Callable[[], Awaitable[Sequence[str]]]) -> None:
         """Raise the error of a guard around the object of ``card`` that would mask or block a text of ``read``."""
+
+
+FOUND: ContextVar[tuple[str, Servable] | None] = ContextVar("found", default=None)
+"""The key by id of an object that the current call has found already, and the object."""
 
 
 Versions: TypeAlias = Callable[[str], Awaitable[Servable | None]]
@@ -357,7 +362,11 @@ class Registry:
 
     async def _identified(self, key: str, caller: Principal) -> Servable | None:
         """Return the object with this id, if the caller can see it."""
-        servable = self._ids.get(key)
+        found_servable = FOUND.get()
+        if found_servable is not None and found_servable[0] == key:
+            servable: Servable | None = found_servable[1]
+        else:
+            servable = self._ids.get(key)
         if servable is not None:
             return servable if caller.sees(servable.card.owner) else None
         for source in self._sources:

@@ -20,7 +20,7 @@ from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.passage import location_of, to_json
 from portico_server.core.request import CalledTool, Chat, ChatReply
-from portico_server.core.servable import Card, relays
+from portico_server.core.servable import Card, Servable, relays
 from portico_server.runs.run import Run
 
 _OURS = ("model", "messages", "stream", "stream_options", "n")
@@ -44,7 +44,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
     if relays(servable):
         await relay(exchange, services, servable, "chat/completions", body, recorder)
     else:
-        await _app(exchange, services, body, recorder)
+        await _app(exchange, services, servable, body, recorder)
 
 
 def refuse_unchecked(card: Card, options: Mapping[str, Any]) -> None:
@@ -59,7 +59,11 @@ def refuse_unchecked(card: Card, options: Mapping[str, Any]) -> None:
 
 
 async def _app(
-    exchange: Exchange, services: ApiServices, body: Mapping[str, Any], recorder: AnswerRecorder | None
+    exchange: Exchange,
+    services: ApiServices,
+    servable: Servable,
+    body: Mapping[str, Any],
+    recorder: AnswerRecorder | None,
 ) -> None:
     name = body["model"]
     for field, is_requested in (("n", (body.get("n") or 1) > 1), ("logprobs", body.get("logprobs"))):
@@ -70,9 +74,8 @@ async def _app(
                 param=field,
             )
     options = {key: value for key, value in body.items() if key not in _OURS}
-    run = await services.runner.start(
-        "chat/completions", name, Chat(tuple(body["messages"]), options), caller_of(exchange)
-    )
+    request = Chat(tuple(body["messages"]), options)
+    run = await services.runner.start("chat/completions", name, request, caller_of(exchange), servable)
     exchange.extra.append((b"x-portico-run", run.id.encode()))
     completion = _Completion(name, int(run.created_at))
     if body.get("stream"):

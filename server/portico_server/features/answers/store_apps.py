@@ -14,7 +14,7 @@ from portico.wire import Unsupported
 from portico_server.core.context import Context
 from portico_server.core.pools import LOADING
 from portico_server.core.principal import Principal
-from portico_server.core.registry import Registry, Source
+from portico_server.core.registry import FOUND, Registry, Source
 from portico_server.core.request import Request, Result
 from portico_server.core.servable import Card, Kind, Servable
 from portico_server.core.training_passages import StorePassage
@@ -120,7 +120,7 @@ class StoreApps:
         return None
 
     def _app(self, store: Servable | None) -> Servable | None:
-        return StoreApp(store.card, self._answering) if store is not None and _is_app(store.card) else None
+        return StoreApp(store, self._answering) if store is not None and _is_app(store.card) else None
 
     async def cards(
         self, caller: Principal, kinds: Collection[Kind] = (), listed_cards: Sequence[Card] = ()
@@ -156,13 +156,18 @@ class StoreApps:
 class StoreApp:
     """The chat app of one store, without the modules that answer, which its first call imports."""
 
-    def __init__(self, store: Card, answering: Callable[[Card], Awaitable[AskApp]]) -> None:
+    def __init__(self, store: Servable, answering: Callable[[Card], Awaitable[AskApp]]) -> None:
         self._store = store
         self._answering = answering
-        self.card = _card(store)
+        self.card = _card(store.card)
 
     async def call(self, request: Request, context: Context) -> Result:
-        return await (await self._answering(self._store)).call(request, context)
+        app = await self._answering(self._store.card)
+        token = FOUND.set((f"store/{self._store.card.id}", self._store))
+        try:
+            return await app.call(request, context)
+        finally:
+            FOUND.reset(token)
 
 
 def _is_app(card: Card) -> bool:

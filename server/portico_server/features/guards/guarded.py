@@ -57,10 +57,12 @@ def guarded(
     aliases: Mapping[str, str],
     files: ReadsFiles | None = None,
 ) -> Servable:
-    """Return the servable wrapped in its guards, or the servable itself if it has none.
+    """Return the servable wrapped in its guards, or the servable itself if it has none or is wrapped already.
 
     ``files`` reads files attached to a question, so that guards and the model see their text.
     """
+    if isinstance(servable, GuardedServable):
+        return servable
     around = guards_of(servable.card, guards, aliases, getattr(servable, "names", frozenset()))
     if not around:
         return servable

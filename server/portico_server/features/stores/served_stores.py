@@ -6,9 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -21,6 +23,7 @@ from portico_server.features.stores.index.manager import IndexManager
 from portico_server.features.stores.names import is_store_name
 from portico_server.features.stores.search import Condition
 from portico_server.features.stores.store import (
+    FRESH_S,
     StoreServable,
     is_expired,
     name_for,
@@ -40,6 +43,19 @@ _KINDS = ("store", "memory")
 
 TOUCH_INTERVAL_S = 60.0
 """Minimum interval between updates of a store's time of last use, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SharedRow:
+    """The shared store of a name, read until a time on the monotonic clock; ``row`` is ``None`` if none exists."""
+
+    name: str
+    row: StoreRow | None
+    until: float
+
+
+_SHARED: ContextVar[_SharedRow | None] = ContextVar("shared", default=None)
+"""The shared store that the last lookup of a key's own store has read."""
 
 
 class ServedStores:
@@ -73,15 +89,29 @@ class ServedStores:
         kind, _, name = key.partition("/")
         if kind not in _KINDS or not is_store_name(name):
             return None
-        row = await self._database.read(rows.by_name, name, owner)
+        row = await self._named(name, owner)
         return None if row is None else self._served(kind, row)
+
+    async def _named(self, name: str, owner: str | None) -> StoreRow | None:
+        """Return the store of a name that belongs to exactly this owner.
+
+        A lookup of a key's own store is followed by that of the shared one, so one statement reads both.
+        """
+        shared = _SHARED.get()
+        if owner is None and shared is not None and shared.name == name and shared.until > time.monotonic():
+            _SHARED.set(None)
+            return shared.row
+        own_row, shared_row = await rows.fetch_named(self._database, name, owner)
+        if owner is not None and own_row is None:
+            _SHARED.set(_SharedRow(name, shared_row, time.monotonic() + FRESH_S))
+        return own_row
 
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
         """Return ``store/ID`` or ``memory/ID`` if the caller can see it, otherwise ``None``."""
         kind, _, ref = key.partition("/")
         if kind not in _KINDS or is_store_name(ref):
             return None
-        row = await self._database.read(rows.get, ref)
+        row = await rows.fetch(self._database, ref)
         return self._served(kind, row) if row is not None and caller.sees(row.owner) else None
 
     def _served(self, kind: str, row: StoreRow) -> Servable:
