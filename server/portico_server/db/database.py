@@ -219,12 +219,12 @@ class Database:
             if took > SLOW_DISK_S:
                 self._read_now_from = time.monotonic() + READ_HOLD_OFF_S
 
-    async def fetch(self, query: DriverQuery, **values: Any) -> list[list[Any]]:
-        """Return the few rows of one statement, without a transaction: on SQLite as `read_now` reads them if possible,
-        on PostgreSQL in one round trip.
+    async def fetch(self, query: DriverQuery, *, in_thread: bool = False, **values: Any) -> list[list[Any]]:
+        """Return the few rows of one statement, without a transaction: on PostgreSQL in one round trip, on SQLite as
+        `read_now` reads them if possible, or ``in_thread``.
         """
         if self.postgres is None or self._direct_reads is None:
-            rows = self.read_now(query.rows, **values)
+            rows = None if in_thread else self.read_now(query.rows, **values)
             return await self.read(_rows_of, query, values) if rows is None else rows
         start_time = perf_counter()
         self._reading.running += 1

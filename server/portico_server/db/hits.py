@@ -60,7 +60,9 @@ _LABELS = select(
 MAX_DISTINCT = 10_000
 """Maximum number of different sets of file attributes that are read."""
 
-_DISTINCT = _LABELS.with_only_columns(cast(store_files.c.attributes, Text)).distinct().limit(MAX_DISTINCT)
+_DISTINCT = DriverQuery(
+    _LABELS.with_only_columns(cast(store_files.c.attributes, Text)).distinct().limit(MAX_DISTINCT)
+)
 
 
 def _hits(passages: FromClause, *condition: ColumnElement[bool]) -> Select[Any]:
@@ -156,9 +158,9 @@ def labels(connection: Connection, store_id: str, hidden: Review = "new") -> lis
     return file_labels
 
 
-def distinct_attributes(connection: Connection, store_id: str) -> list[Attributes]:
+async def distinct_attributes(database: Database, store_id: str) -> list[Attributes]:
     """Return the different sets of attributes among a store's parsed files; at most `MAX_DISTINCT`."""
-    rows = connection.execute(_DISTINCT, {"store": store_id})
+    rows = await database.fetch(_DISTINCT, in_thread=True, store=store_id)
     return [json.loads(text) or {} for (text,) in rows]
 
 

@@ -189,7 +189,9 @@ def _reader(column_type: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], A
     """Return the function that converts a column's value from the driver's; ``None`` if they are the same."""
     if dialect.name == "sqlite":
         return column_type.dialect_impl(dialect).result_processor(dialect, None)
-    return _loaded if isinstance(column_type, JSON) else None  # asyncpg returns Python's values, but JSON as text
+    return (
+        _loaded if isinstance(column_type, JSON) else None
+    )  # asyncpg returns Python's values, but JSON as text
 
 
 def _loaded(text: str | None) -> Any:

@@ -239,8 +239,8 @@ class Searcher:
             return None
         start_time = time.perf_counter()
         if rows is None:
-            known_attributes: Sequence[Attributes] = await self._database.read(
-                hits.distinct_attributes, self._store_id
+            known_attributes: Sequence[Attributes] = await hits.distinct_attributes(
+                self._database, self._store_id
             )
         else:  # conditions are inferred only from files that the caller may read
             known_attributes = list({id(attributes): attributes for _, attributes in rows}.values())[
