@@ -101,6 +101,8 @@ class AskApp:
         self._places = places or (f"store/{store.id}" if store.id else store.key,)
         self._find = find or self._find_in_store
         self.card = card
+        self._known_vectors: dict[str, bytes] = {}
+        """Vectors of the texts of this answer: its search and its checks compare the same sentences."""
 
     async def call(self, request: Request, context: Context) -> ChatReply:
         """Answer a request. If the store is still indexing files, the last sentence of the answer says how many."""
@@ -315,13 +317,15 @@ class AskApp:
         embedding = next((item for item in self._registry if "words" in item.card.capabilities), None)
         if embedding is None:
             return None
+        new_texts = tuple(text for text in dict.fromkeys(texts) if text not in self._known_vectors)
         try:
-            vectors = await embedding.call(Embed(tuple(texts)), context)
+            vectors = await embedding.call(Embed(new_texts), context) if new_texts else Vectors((), 0)
         except PorticoError as error:
             logger.info("comparing sentences only by their words: %s", error.message)
             return None
         assert isinstance(vectors, Vectors)
-        return vectors.data
+        self._known_vectors.update(zip(new_texts, vectors.data, strict=True))
+        return [self._known_vectors[text] for text in texts]
 
     async def _say(
         self,

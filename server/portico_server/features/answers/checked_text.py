@@ -110,10 +110,13 @@ class CheckedText:
     async def _claim(self, sentence: Sentence) -> AnswerClaim:
         if self._check is None:
             self._check = await SEARCH.run(EvidenceCheck, self._passages)
-            vectors = await self._vectors(self._check.texts()) if self._check.texts() else None
+            texts = self._check.texts()
+            vectors = await self._vectors((*texts, *filter(None, (sentence.text,)))) if texts else None
             if vectors is not None:
                 self._has_vectors = True
-                await SEARCH.run(self._check.use, vectors)
+                self._check.use(vectors[: len(texts)])
+                claim_vector = vectors[len(texts)] if sentence.text else None
+                return await SEARCH.run(self._check.check, sentence, claim_vector)
         claim_vectors = await self._vectors((sentence.text,)) if self._has_vectors and sentence.text else None
         return await SEARCH.run(self._check.check, sentence, claim_vectors[0] if claim_vectors else None)
 

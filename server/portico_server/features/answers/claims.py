@@ -149,7 +149,7 @@ class EvidenceCheck:
         counts = Counter(term for unit in self._units for term in unit.terms)
         self._rarity = {term: rarity(count, len(self._units)) for term, count in counts.items()}
         self._unknown = rarity(0, len(self._units))
-        self._vectors: Any = None
+        self._raw_vectors: Sequence[bytes] = ()
 
     def _prepared(self) -> list[_Unit]:
         found_units: list[_Unit] = []
@@ -174,8 +174,12 @@ class EvidenceCheck:
         return tuple(unit.text for unit in self._units)
 
     def use(self, vectors: Sequence[bytes]) -> None:
-        """Set the vectors of `texts`, in the same order, as little-endian float32."""
-        self._vectors = _normalised(vectors)
+        """Set the vectors of `texts`, in the same order, as little-endian float32. The first check prepares them."""
+        self._raw_vectors = tuple(vectors)
+
+    @cached_property
+    def _vectors(self) -> Any:
+        return _normalised(self._raw_vectors)
 
     def check(self, sentence: Sentence, vector: bytes | None = None) -> AnswerClaim:
         """Find the evidence for a sentence. ``vector`` is the sentence's vector; it is used if the units have
@@ -188,9 +192,9 @@ class EvidenceCheck:
         quoted_unit = self._verbatim(claim, sentence.hints)
         if quoted_unit is not None:
             return AnswerClaim(start, end, True, "", self._evidence([quoted_unit]))
-        likeness = (
-            None if vector is None or self._vectors is None else self._vectors @ _normalised([vector])[0]
-        )
+        likeness = None
+        if vector is not None and self._raw_vectors:
+            likeness = self._vectors @ _normalised([vector])[0]
         candidates = self._candidates(claim, sentence.hints, likeness)
         if not candidates:
             return AnswerClaim(start, end, False, "no_evidence")

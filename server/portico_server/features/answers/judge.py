@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from portico.wire import Passage
@@ -201,8 +202,8 @@ async def _judge_in_own_language(
 ) -> Judgement:
     material = await SEARCH.run(Material, question, passages, earlier)
     vectors = await embed(material.texts()) if material.candidates else None
-    judgement = await SEARCH.run(_judge, material, vectors)
-    if (section := await SEARCH.run(_headed, question, passages)) is not None:
+    judgement, section = await SEARCH.run(_judge_sections, material, vectors, passages)
+    if section is not None:
         best = judgement.candidates[0][1] if judgement.candidates else 0.0
         candidates = ((section, best + HEADED_BONUS_SCORE), *judgement.candidates)
         return replace(judgement, verdict="answered", candidates=candidates)
@@ -211,6 +212,13 @@ async def _judge_in_own_language(
     several = await SEARCH.run(Material, question, passages, earlier, MAX_COMPARED_PASSAGES)
     vectors = await embed(several.texts())
     return judgement if vectors is None else await SEARCH.run(_together, judgement, several, names, vectors)
+
+
+def _judge_sections(
+    material: Material, vectors: Sequence[bytes] | None, passages: Sequence[Passage]
+) -> tuple[Judgement, QuoteCandidate | None]:
+    """Return the judgement, and the section whose heading is the question."""
+    return _judge(material, vectors), _headed(material.question, passages)
 
 
 def _headed(question: str, passages: Sequence[Passage]) -> QuoteCandidate | None:
@@ -370,6 +378,7 @@ def is_across(question: str, passages: Sequence[Passage]) -> bool:
     )
 
 
+@lru_cache(maxsize=256)
 def _language(text: str) -> str:
     """Return the main language of ``text``. A few characters of another script are treated as names."""
     other_chars = _CJK_CHARS.sub("", text)

@@ -241,7 +241,13 @@ class Material:
         weights = np.array(
             [self.rarity[term] for term in stems(self.question_words)] or [1.0], dtype=np.float32
         )
-        return SoftMatch(matrix[1 : count + 1] @ matrix[0], ndarray, weights / (weights.sum() + 1e-9))
+        passages = np.array([candidate.passage for candidate in self.candidates])
+        return SoftMatch(
+            matrix[1 : count + 1] @ matrix[0],
+            ndarray,
+            weights / (weights.sum() + 1e-9),
+            {int(passage): _soft_passage(ndarray[passages == passage]) for passage in np.unique(passages)},
+        )
 
     def of_candidates(self, soft: SoftMatch | None) -> list[Mapping[str, float]]:
         """Return the features of each candidate."""
@@ -312,22 +318,11 @@ class Material:
                 features[name] = float((np.maximum(row, neighbour_row) - row) @ soft.weights)
             topic = self._topics.get(candidate.passage, number)
             features["soft_topic"] = float(np.maximum(row, soft.aligned[topic]) @ soft.weights)
-            features |= self._soft_in_passage(number, soft)
+            best = soft.passages[candidate.passage]
+            nearest = (row >= best.aligned - MAX_COSINE_ERROR) / best.holders
+            features["soft_passage"] = float(best.aligned @ soft.weights)
+            features["soft_nearest"] = float(nearest @ soft.weights)
         return features
-
-    def _soft_in_passage(self, number: int, soft: SoftMatch) -> Mapping[str, float]:
-        """Return the alignment of a candidate's whole passage, and the share of the question's words whose nearest
-        word in the passage is in the candidate.
-        """
-        passage = self.candidates[number].passage
-        rows = soft.aligned[[candidate.passage == passage for candidate in self.candidates]]
-        best = rows.max(axis=0)
-        is_nearest = rows >= best - MAX_COSINE_ERROR
-        nearest = (soft.aligned[number] >= best - MAX_COSINE_ERROR) / is_nearest.sum(axis=0)
-        return {
-            "soft_passage": float(best @ soft.weights),
-            "soft_nearest": float(nearest @ soft.weights),
-        }
 
     def _names(self, candidate: QuoteCandidate) -> Mapping[str, float]:
         """Return how many names of the requested kind occur in a candidate but not in the question."""
@@ -407,10 +402,7 @@ class Material:
         if self.cjk:
             features |= self._chinese_of_passages(count)
         if soft is not None and self.candidates:
-            import numpy as np
-
-            of = np.array([candidate.passage for candidate in self.candidates])
-            best = [soft.aligned[of == number].max(axis=0) for number in range(count) if (of == number).any()]
+            best = [soft.passages[number].aligned for number in range(count) if number in soft.passages]
             features["soft"] = max(float(row @ soft.weights) for row in best)
             features["soft_plain"] = max(float(row.mean()) for row in best)
             features["cosine"] = float(soft.cosine.max())
@@ -520,12 +512,29 @@ class SoftMatch:
 
     ``cosine``: between each candidate and the question. ``aligned``: for each candidate and each question word, the
     cosine between the question word and the candidate's most similar word. ``weights``: of the question words; their
-    sum is 1.
+    sum is 1. ``passages``: the same for whole passages, by number.
     """
 
     cosine: Any
     aligned: Any
     weights: Any
+    passages: Mapping[int, SoftPassage]
+
+
+@dataclass(frozen=True, slots=True)
+class SoftPassage:
+    """NumPy arrays for each question word: the cosine of the most similar word in a whole passage (``aligned``), and
+    the number of candidates that contain this word (``holders``).
+    """
+
+    aligned: Any
+    holders: Any
+
+
+def _soft_passage(rows: Any) -> SoftPassage:
+    """Return the alignment of a passage whose candidates have ``rows`` of `SoftMatch.aligned`."""
+    best = rows.max(axis=0)
+    return SoftPassage(best, (rows >= best - MAX_COSINE_ERROR).sum(axis=0))
 
 
 def is_code(passage: Passage) -> bool:
