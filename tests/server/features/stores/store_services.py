@@ -130,7 +130,7 @@ async def store_services(
     home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     # Tests sync explicitly, and a second reader process would take longer to start than to read these files.
     configured = Settings(home=home, **{"watch": False, "ingest_workers": 1, **settings})
-    database = Database.at(configured.database_path)
+    database = Database(configured.database) if configured.database else Database.at(configured.database_path)
     database.prepare()
     registry = Registry()
     model = LetterEmbedding()
