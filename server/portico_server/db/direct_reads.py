@@ -70,7 +70,7 @@ class DirectReads:
             await anext(self._lifetime)
 
     async def _close_with_loop(self, idle: list[asyncpg.Connection[Any]]) -> AsyncGenerator[None, None]:
-        """Close the connections of a loop at its end, which ends its asynchronous generators."""
+        """Close the connections of a loop when it ends its asynchronous generators."""
         try:
             yield
         finally:

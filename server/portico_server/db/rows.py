@@ -190,11 +190,11 @@ def _reader(column_type: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], A
     if dialect.name == "sqlite":
         return column_type.dialect_impl(dialect).result_processor(dialect, None)
     return (
-        _loaded if isinstance(column_type, JSON) else None
+        _load_json if isinstance(column_type, JSON) else None
     )  # asyncpg returns Python's values, but JSON as text
 
 
-def _loaded(text: str | None) -> Any:
+def _load_json(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 

@@ -89,18 +89,18 @@ class ServedStores:
         kind, _, name = key.partition("/")
         if kind not in _KINDS or not is_store_name(name):
             return None
-        row = await self._named(name, owner)
+        row = await self._read_named(name, owner)
         return None if row is None else self._served(kind, row)
 
-    async def _named(self, name: str, owner: str | None) -> StoreRow | None:
+    async def _read_named(self, name: str, owner: str | None) -> StoreRow | None:
         """Return the store of a name that belongs to exactly this owner.
 
         A lookup of a key's own store is followed by that of the shared one, so one statement reads both.
         """
-        shared = _SHARED.get()
-        if owner is None and shared is not None and shared.name == name and shared.until > time.monotonic():
+        recent = _SHARED.get()
+        if owner is None and recent is not None and recent.name == name and recent.until > time.monotonic():
             _SHARED.set(None)
-            return shared.row
+            return recent.row
         own_row, shared_row = await rows.fetch_named(self._database, name, owner)
         if owner is not None and own_row is None:
             _SHARED.set(_SharedRow(name, shared_row, time.monotonic() + FRESH_S))

@@ -49,11 +49,11 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         recorded.append(query._query.get_final_froms()[0].description)
         return await fetch(database, query, **values)
 
-    async def recorded_read(database: Database, function: Any, *arguments: Any, **more: Any) -> Any:
+    async def recorded_read(database: Database, function: Any, *arguments: Any, **options: Any) -> Any:
         name = (function.func if isinstance(function, partial) else function).__name__
         if name != "_rows_of":  # a single statement in a thread
             recorded.append(name)
-        return await read(database, function, *arguments, **more)
+        return await read(database, function, *arguments, **options)
 
     monkeypatch.setattr(Database, "fetch", recorded_fetch)
     monkeypatch.setattr(Database, "read", recorded_read)
