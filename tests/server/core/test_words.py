@@ -107,7 +107,7 @@ CHOSEN_HERE = {
     *(
         "features/readers/archive.py",
         "features/readers/formats.py",
-        "features/readers/step.py",
+        "features/readers/step_file.py",
     ),  # detected from bytes
 }
 """Code whose charset is not named by outside input."""

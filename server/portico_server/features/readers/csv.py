@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.features.readers.text import open_text
@@ -53,6 +53,21 @@ def read(source: SourceDocument) -> Iterator[Part]:
 def short_header(header: str) -> str:
     """Return the beginning of a header that is too long to be repeated above each group of rows."""
     return f"{header[:ROW_GROUP_CHARS]} …"
+
+
+def groups_below(head: str, lines: Iterable[str]) -> Iterator[str]:
+    """Join lines into groups of at most the length of a passage, each group below ``head``."""
+    pending_lines: list[str] = []
+    width = 0
+    for line in lines:
+        if pending_lines and width + len(line) > ROW_GROUP_CHARS:
+            yield "\n".join([head, *pending_lines])
+            pending_lines, width = [], 0
+            head = head if len(head) <= ROW_GROUP_CHARS else short_header(head)
+        pending_lines.append(line)
+        width += len(line)
+    if pending_lines:
+        yield "\n".join([head, *pending_lines])
 
 
 def records(source: SourceDocument) -> Iterator[tuple[int, list[str]]]:

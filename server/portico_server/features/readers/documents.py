@@ -10,8 +10,8 @@ from portico.wire import Place
 from portico_server.features.chunkers.document import NotRead, Part, SourceDocument, Unreadable
 from portico_server.features.readers import ocr
 from portico_server.features.readers.formats import (
+    CONVERSIONS,
     OUTLINE,
-    READ_AS,
     TEXT,
     FileFormat,
     format_of,
@@ -113,9 +113,7 @@ def document_format(source: SourceDocument) -> FileFormat:
         if head.startswith(b"%PDF-"):
             form = format_of("x.pdf")
         elif kind := older(head):
-            raise Unreadable(
-                f"is {kind}. Save it as {READ_AS[kind]} and add the new file.", "unsupported_file"
-            )
+            raise Unreadable(f"is {kind}. {CONVERSIONS[kind]}", "unsupported_file")
         elif head and not looks_like_text(head):
             raise Unreadable(
                 "has an unsupported format. Supported are text, Markdown, HTML, PDF, Office documents, "

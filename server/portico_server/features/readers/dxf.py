@@ -1,10 +1,11 @@
 """Drawings (DXF): texts by layout and layer, attributes of blocks such as a title block, tables, and dimensions.
 
-The summary counts the insertions of each block, and the geometry of a block is not repeated.
+The summary counts the insertions of each block. The texts of a block are read once, and its geometry is skipped.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from portico._installed import how_to_add
-from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.features.chunkers.document import NotRead, Part, PartWriter, SourceDocument, Unreadable
 from portico_server.features.readers.csv import ROW_GROUP_CHARS
+from portico_server.features.readers.dxf_text import drawing_text, repaired
+from portico_server.features.readers.mtext import plain_mtext
 
 _NO_FONTS: Final = Path(__file__).with_name("no_fonts")
 """An empty font list for ezdxf, which would otherwise open every font of the machine on import, although nothing is
@@ -25,8 +28,8 @@ rendered.
 MAX_NAMES: Final = 500
 """Maximum number of layers, and of blocks, that the first part lists."""
 
-_HIDDEN_BLOCKS: Final = ("*", "_")
-"""Prefixes of the names of blocks that programs generate, such as dimensions, hatches and arrows."""
+_GENERATED_BLOCK: Final = "*"
+"""Prefix of the names of blocks that programs generate, such as hatches."""
 
 _END_BYTES: Final = 1_024
 """Number of bytes at the end of a file in which a complete file contains the end marker."""
@@ -34,27 +37,39 @@ _END_BYTES: Final = 1_024
 _KINDS: Final = ("linear", "aligned", "angular", "diameter", "radius", "angular", "ordinate")
 """Kinds of dimensions. The index is the type number in the file."""
 
+_PROGRAM_DATA: Final = ("ACAD", "ACDB", "ACAEC", "EZDXF")
+"""Prefixes of the applications whose extended data is no text for people. ``PE_URL`` is a link that a user added."""
 
-def read(source: SourceDocument) -> Iterator[Part]:
+_TEXT_CODE: Final = 1000
+_NUMBER_CODES: Final = (1040, 1041, 1042, 1070, 1071)
+"""Group codes of texts and numbers in extended data."""
+
+
+def read(source: SourceDocument) -> Iterator[Part | NotRead]:
     """Yield a summary of the drawing. Then yield, for each layout, the attributes and the texts by layer, in reading
-    order.
+    order, and the same for each inserted block.
     """
-    drawing = _open(source)
+    drawing, lost_count = _open(source)
+    texts = _DrawingTexts(drawing)
     writer = PartWriter()
-    about = [*_properties(drawing), *_names("Layers", _layers(drawing)), *_names("Blocks", _blocks(drawing))]
     title = str(drawing.header.custom_vars.get("Title", "")).strip()
     top = (title,) if title else ()
+    about = [*_properties(drawing), *texts.count_lines]
     yield writer.part(_clean("\n".join(about)), heading=top)
-    for layout in drawing.layouts:
-        sorted_texts = sorted(_texts(layout), key=lambda text: text[0])
-        for layer, texts in groupby(sorted_texts, key=lambda text: text[0]):
-            heading = (*top, layout.name, layer) if layer else (*top, layout.name)
-            lines = [text for _, _, text in sorted(texts, key=lambda text: text[1])]
+    for name, container in texts.containers():
+        sorted_texts = sorted(texts.of(container), key=lambda text: text[0])
+        for layer, layer_texts in groupby(sorted_texts, key=lambda text: text[0]):
+            heading = (*top, name, layer) if layer else (*top, name)
+            lines = [text for _, _, text in sorted(layer_texts, key=lambda text: text[1])]
             for run in _runs(lines):
                 yield writer.part(_clean(run), heading=tuple(map(_clean, heading)))
+    yield from (NotRead(f"{count:,} {_clean(kind)}") for kind, count in texts.unread.items())
+    if lost_count:
+        yield NotRead(f"{lost_count:,} insertion(s) of blocks that the file does not contain")
 
 
-def _open(source: SourceDocument) -> Any:
+def _open(source: SourceDocument) -> tuple[Any, int]:
+    """Return a drawing, and the number of insertions of blocks that it does not contain."""
     if find_spec("ezdxf") is None:
         raise Unreadable(
             f"is a drawing, but the package that reads drawings is not installed: {how_to_add('cad')}",
@@ -63,25 +78,34 @@ def _open(source: SourceDocument) -> Any:
     before = os.environ.get("XDG_CACHE_HOME")
     os.environ["XDG_CACHE_HOME"] = str(_NO_FONTS)
     try:
-        from ezdxf import recover
+        from ezdxf import audit, recover
         from ezdxf.lldxf.const import DXFError
     finally:
         if before is None:
             del os.environ["XDG_CACHE_HOME"]
         else:
             os.environ["XDG_CACHE_HOME"] = before
+    # The check follows all paths of nested blocks, which takes exponential time. Here, each block is read once.
+    audit.BlockCycleDetector.has_cycle = _has_no_cycle  # type: ignore[assignment, method-assign]
+    content = drawing_text(source)
     try:
-        with source.open() as file:
-            drawing, _ = recover.read(file)
-            file.seek(-min(source.size, _END_BYTES), os.SEEK_END)
-            is_whole = b"EOF" in file.read()
+        try:
+            drawing, auditor = recover.read(io.BytesIO(content))
+        except DXFError:
+            drawing, auditor = recover.read(io.BytesIO(repaired(content)))
     except (DXFError, OSError) as error:
         raise Unreadable(
             "is damaged, or not a drawing in DXF. Save it again and add the new file."
         ) from error
+    is_whole = b"EOF" in content[-_END_BYTES:]
     if not is_whole and not any(map(len, drawing.layouts)):
         raise Unreadable("is truncated before any drawn content. Add the complete file.")
-    return drawing
+    lost_codes = (audit.AuditError.UNDEFINED_BLOCK, audit.AuditError.UNDEFINED_BLOCK_NAME)
+    return drawing, sum(fix.code in lost_codes for fix in auditor.fixes)
+
+
+def _has_no_cycle(_detector: object, _block_name: str) -> bool:
+    return False
 
 
 def _properties(drawing: Any) -> Iterator[str]:
@@ -97,23 +121,118 @@ def _properties(drawing: Any) -> Iterator[str]:
         yield f"{name}: {value}"
 
 
-def _layers(drawing: Any) -> Counter[str]:
-    counts = Counter({layer.dxf.name: 0 for layer in drawing.layers})
-    counts.update(_layer(entity) for layout in drawing.layouts for entity in layout)
-    return counts
+class _DrawingTexts:
+    """The texts of a drawing: the layouts, and the blocks that are inserted in them, directly or in other blocks."""
+
+    def __init__(self, drawing: Any) -> None:
+        self._drawing = drawing
+        self._states = {layer.dxf.name.casefold(): _layer_state(layer) for layer in drawing.layers}
+        self._titles: dict[str, str] = {}
+        """The titles of blocks by their names."""
+        self._blocks: dict[str, Any] = {}
+        self._insertions = Counter[str]()
+        self._layers = Counter({layer.dxf.name: 0 for layer in drawing.layers})
+        self.unread = Counter[str]()
+        """The number of entities that could not be read by their type."""
+        for layout in drawing.layouts:
+            self._layers.update(_layer(entity) for entity in layout)
+            self._follow(layout)
+        pending_blocks = list(self._blocks.values())
+        while pending_blocks:
+            # Each block is followed once, however often and deeply it is inserted, also in itself.
+            pending_blocks += self._follow(pending_blocks.pop())
+
+    @property
+    def count_lines(self) -> list[str]:
+        layers = Counter({f"{name}{self._state(name)}": count for name, count in self._layers.items()})
+        return [*_names("Layers", layers), *_names("Blocks", self._insertions)]
+
+    def containers(self) -> Iterator[tuple[str, Any]]:
+        """Yield each layout and each inserted block with the name that its passages have as a heading."""
+        yield from ((layout.name, layout) for layout in self._drawing.layouts)
+        yield from ((f"Block {self._title(name)}", block) for name, block in self._blocks.items())
+
+    def of(self, container: Any) -> Iterator[tuple[str, tuple[float, float], str]]:
+        """Yield the layer, the position in reading order and the text of all entities with text.
+
+        Attributes come first, without a layer unless the layer is hidden. Equal data of many entities is read once.
+        """
+        seen_data: set[tuple[str, str]] = set()
+        for entity in container:
+            kind = entity.dxftype()
+            try:
+                layer = _layer(entity)
+                state = self._state(layer)
+                entity_text = (
+                    self._attributes(entity) if kind == "INSERT" else _label(kind, entity, container)
+                )
+                if entity_text.strip():
+                    text_layer = layer + state if kind != "INSERT" or state else ""
+                    yield text_layer, _place(entity), entity_text.strip()
+                for text in _extended_data(entity):
+                    if (layer, text) not in seen_data:
+                        seen_data.add((layer, text))
+                        yield layer + state, _place(entity), text
+            except Exception:  # noqa: BLE001  # ezdxf raises what it likes, and an entity costs only itself
+                self.unread[kind] += 1
+
+    def _follow(self, container: Any) -> list[Any]:
+        """Count the blocks that are inserted in a container, and return the new blocks."""
+        new_blocks = []
+        for entity in container.query("INSERT"):
+            name = entity.dxf.get("name", "")
+            block = self._drawing.blocks.get(name)
+            if block is None:
+                continue
+            if not (title := self._title(name)).startswith(_GENERATED_BLOCK):
+                self._insertions[title] += 1
+            if name.casefold() not in self._blocks:
+                self._blocks[name.casefold()] = block
+                new_blocks.append(block)
+        return new_blocks
+
+    def _title(self, name: str) -> str:
+        """Return the name of a block, or for a variant of a dynamic block, such as ``*U12``, the name that CAD programs
+        show.
+        """
+        title = self._titles.get(name)
+        if title is None:
+            block = self._drawing.blocks.get(name)
+            title = self._titles[name] = (_dynamic_name(block) if block is not None else "") or (
+                block.name if block is not None else name
+            )
+        return title
+
+    def _state(self, layer: str) -> str:
+        return self._states.get(layer.casefold(), "")
+
+    def _attributes(self, block: Any) -> str:
+        """Return ``NAME: TAG: value, …`` for a block, or an empty string for a block without values."""
+        values = [
+            f"{attribute.dxf.tag}: {_line(_text_of(attribute))}"
+            for attribute in block.attribs
+            if _text_of(attribute).strip()
+        ]
+        return f"{self._title(block.dxf.name)}\n" + "\n".join(values) if values else ""
+
+
+def _layer_state(layer: Any) -> str:
+    """Return `` (off)`` or `` (frozen)`` for a layer that CAD programs hide."""
+    return " (off)" if layer.is_off() else " (frozen)" if layer.is_frozen() else ""
 
 
 def _layer(entity: Any) -> str:
     return str(entity.graphic_properties().get("layer", "0"))
 
 
-def _blocks(drawing: Any) -> Counter[str]:
-    return Counter(
-        entity.dxf.name
-        for layout in drawing.layouts
-        for entity in layout.query("INSERT")
-        if not entity.dxf.name.startswith(_HIDDEN_BLOCKS)
-    )
+def _dynamic_name(block: Any) -> str:
+    """Return the name of the dynamic block of which a block is a variant, or an empty string."""
+    record = block.block_record
+    if not block.name.startswith("*") or not record.has_xdata("AcDbBlockRepBTag"):
+        return ""
+    handles = [tag.value for tag in record.get_xdata("AcDbBlockRepBTag") if tag.code == 1005]
+    original = block.doc.entitydb.get(handles[0]) if handles else None
+    return str(original.dxf.get("name", "")) if original is not None else ""
 
 
 def _names(label: str, counts: Counter[str]) -> Iterator[str]:
@@ -123,30 +242,19 @@ def _names(label: str, counts: Counter[str]) -> Iterator[str]:
         yield f"{label}: {', '.join(name_counts)}{more_text}"
 
 
-def _texts(layout: Any) -> Iterator[tuple[str, tuple[float, float], str]]:
-    """Yield the layer, the position in reading order and the text of all entities with text. Attributes come first,
-    without a layer.
-    """
-    for entity in layout:
-        kind = entity.dxftype()
-        if kind == "INSERT":
-            entity_text = _attributes(entity)
-            layer = ""
-        else:
-            entity_text = _label(kind, entity)
-            layer = _layer(entity)
-        if entity_text.strip():
-            yield layer, _place(entity), entity_text.strip()
-
-
-def _label(kind: str, entity: Any) -> str:
+def _label(kind: str, entity: Any, container: Any) -> str:
     match kind:
-        case "TEXT" | "MTEXT":
+        case "TEXT":
             return str(entity.plain_text())
+        case "MTEXT":
+            return plain_mtext(entity.all_columns_raw_content())
+        case "ATTDEF":
+            # A block shows a definition only if it is constant; a layout shows the tag of each.
+            if entity.is_const or container.is_any_layout:
+                return f"{entity.dxf.tag}: {_line(_text_of(entity))}"
         case "MULTILEADER" | "MLEADER":
-            from ezdxf.tools.text import fast_plain_mtext
-
-            return str(fast_plain_mtext(entity.get_mtext_content()))
+            texts = [entity.get_mtext_content(), *entity.get_block_content().values()]
+            return "\n".join(plain_mtext(text) for text in texts if text)
         case "DIMENSION" | "ARC_DIMENSION":
             return _dimension(entity)
         case "ACAD_TABLE":
@@ -154,19 +262,26 @@ def _label(kind: str, entity: Any) -> str:
     return ""
 
 
-def _attributes(block: Any) -> str:
-    """Return ``NAME: TAG: value, …`` for a block, or an empty string for a block without values."""
-    values = [
-        f"{attribute.dxf.tag}: {_line(_text_of(attribute))}"
-        for attribute in block.attribs
-        if _text_of(attribute).strip()
-    ]
-    return f"{block.dxf.name}\n" + "\n".join(values) if values else ""
-
-
 def _text_of(attribute: Any) -> str:
-    text = attribute.plain_mtext() if attribute.has_embedded_mtext_entity else attribute.plain_text()
-    return str(text)
+    if attribute.has_embedded_mtext_entity:
+        return plain_mtext(attribute.virtual_mtext_entity().text)
+    return str(attribute.plain_text())
+
+
+def _extended_data(entity: Any) -> Iterator[str]:
+    """Yield ``APPLICATION: value, …`` for the extended data of each application that contains a text."""
+    if not entity.xdata:
+        return
+    for application, tags in entity.xdata.data.items():
+        texts = [_line(tag.value) for tag in tags if tag.code == _TEXT_CODE and tag.value.strip()]
+        if not texts or application.upper().startswith(_PROGRAM_DATA):
+            continue
+        values = [
+            _number(float(tag.value)) if tag.code in _NUMBER_CODES else _line(tag.value)
+            for tag in tags
+            if tag.code in _NUMBER_CODES or (tag.code == _TEXT_CODE and tag.value.strip())
+        ]
+        yield f"{'Link' if application.upper() == 'PE_URL' else application}: {', '.join(values)}"
 
 
 def _dimension(entity: Any) -> str:
@@ -179,18 +294,15 @@ def _dimension(entity: Any) -> str:
     except (TypeError, ValueError, ArithmeticError):
         value = ""
     if written_text.strip() and written_text not in ("<>", " "):
-        from ezdxf.tools.text import fast_plain_mtext
-
-        value = _line(str(fast_plain_mtext(written_text)).replace("<>", value))
+        value = _line(plain_mtext(written_text.replace("<>", value)))
     return f"Dimension, {name}: {value}" if value else ""
 
 
 def _table(entity: Any) -> str:
     from ezdxf.entities.acad_table import read_acad_table_content
-    from ezdxf.tools.text import fast_plain_mtext
 
     rows = read_acad_table_content(entity)
-    return "\n".join(" | ".join(_line(str(fast_plain_mtext(cell))) for cell in row) for row in rows)
+    return "\n".join(" | ".join(_line(plain_mtext(cell)) for cell in row) for row in rows)
 
 
 def _place(entity: Any) -> tuple[float, float]:

@@ -157,11 +157,16 @@ _DWG = "a drawing in DWG"
 _OLDER = {
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": _OFFICE_BEFORE_2007,
     b"{\\rtf": _RICH_TEXT,
-    **{f"AC10{version}".encode(): _DWG for version in (12, 14, 15, 18, 21, 24, 27, 32)},
+    **{f"AC10{version:02}".encode(): _DWG for version in (*range(1, 10), 12, 14, 15, 18, 21, 24, 27, 32)},
 }
 
-READ_AS = {_OFFICE_BEFORE_2007: ".docx or .pptx", _RICH_TEXT: ".docx", _DWG: ".dxf"}
-"""For each kind of file that must be converted, the format in which the file should be saved."""
+CONVERSIONS = {
+    _OFFICE_BEFORE_2007: "Save it as .docx or .pptx and add the new file.",
+    _RICH_TEXT: "Save it as .docx and add the new file.",
+    _DWG: "Save it as .dxf, or install LibreDWG (https://www.gnu.org/software/libredwg/), run 'dwg2dxf FILE.dwg' "
+    "and add the new file.",
+}
+"""For each kind of file that must be converted, what to do."""
 
 
 MIN_NUL_DISTANCE = 1_000

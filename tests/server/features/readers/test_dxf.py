@@ -46,7 +46,7 @@ def boat_house(drawing: Any) -> None:
     title.add_attdef("DRAWN", (0, 0))
     title.add_attdef("SCALE", (0, 1))
     sheet.add_blockref("TITLE", (0, 0)).add_auto_attribs({"DRAWN": "M. Larsen", "SCALE": "1:50"})
-    drawing.blocks.new("DOOR").add_text("never read")
+    drawing.blocks.new("DOOR").add_text("EI 30")
     for place in range(3):
         model.add_blockref("DOOR", (place, 0))
 
@@ -61,6 +61,7 @@ async def test_a_drawing_is_read_by_layout_and_layer(read: Reading) -> None:
         ("Model", "WALLS"): "Dimension, linear: 2 max.\nDimension, linear: 3.25",
         ("Model", "SAFETY"): "Fire door T30",
         ("Layout1",): "TITLE\nDRAWN: M. Larsen\nSCALE: 1:50",
+        ("Block DOOR", "0"): "EI 30",
     }
     assert stand_in_one_text([about, *parts])
 
@@ -105,6 +106,88 @@ async def test_a_table_of_a_drawing_is_read_row_by_row(read: Reading) -> None:
     ]
 
 
+INSERTION = "0|INSERT|8|0|2|{}|10|0|20|0|"
+
+
+def simple(entities: str, blocks: str = "") -> bytes:
+    """Return a drawing of release 12 with these tags, separated by bars."""
+    sections = f"0|SECTION|2|BLOCKS|{blocks}0|ENDSEC|0|SECTION|2|ENTITIES|{entities}0|ENDSEC|0|EOF|"
+    return sections.replace("|", "\n").encode()
+
+
+def nested_blocks(depth: int, last: str = INSERTION.format("B0")) -> str:
+    """Return blocks of which each inserts the next two, and the last has the tags ``last``."""
+    return "".join(
+        f"0|BLOCK|2|B{number}|10|0|20|0|0|TEXT|10|0|20|0|1|Level {number}|"
+        + "".join(INSERTION.format(f"B{n}") for n in (number + 1, number + 2) if n < depth)
+        + (last if number == depth - 1 else "")
+        + "0|ENDBLK|"
+        for number in range(depth)
+    )
+
+
+TEXT = "0|TEXT|8|0|10|0|20|0|1|{}|"
+PARTLY_READ = {
+    "blocks nested a thousand deep in a circle": (
+        simple(INSERTION.format("B0"), nested_blocks(1_000)),
+        ["Level 0", "Level 999"],
+    ),
+    "blocks with a billion paths": (
+        simple(
+            INSERTION.format("B0"), nested_blocks(40, INSERTION.format("END")) + "0|BLOCK|2|END|0|ENDBLK|"
+        ),
+        ["Level 39"],
+    ),
+    "a block inserted in itself": (simple(INSERTION.format("B0"), nested_blocks(1)), ["Level 0", "B0 (2)"]),
+    "a block that is missing": (
+        simple(TEXT.format("Quay") + INSERTION.format("LOST") * 2),
+        ["Quay", "2 insertion(s) of blocks that the file does not contain"],
+    ),
+    "a layer with a name that is not allowed": (
+        simple(
+            "0|INSERT|8|A:1|66|1|2|B0|10|0|20|0|0|ATTRIB|8|A:1|10|0|20|0|2|KKS|1|10LCA|", nested_blocks(1)
+        ),
+        ["KKS: 10LCA", "A_1 (1)"],
+    ),
+    "a text with line breaks": (simple(TEXT.format("Quay|of 7 stones|")), ["Quay of 7 stones"]),
+    "code pages that are no charsets": (
+        b"0\nSECTION\n2\nHEADER\n9\n$DWGCODEPAGE\n3\nhex\n0\nENDSEC\n" + simple(TEXT.format("Kai: \u00fc")),
+        ["Kai: \u00fc"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "texts"), PARTLY_READ.values(), ids=PARTLY_READ)
+async def test_a_part_that_cannot_be_read_costs_that_part_alone(
+    read: Reading, data: bytes, texts: list[str]
+) -> None:
+    text = "\n".join(part.text for part in await read("hostile.dxf", data))
+    assert [passage for passage in texts if passage not in text] == []
+
+
+@pytest.mark.parametrize("version", ["R12", "R2000", "R2018"])
+async def test_binary_drawings_of_all_versions_read_as_text_drawings(read: Reading, version: str) -> None:
+    def sheet(drawing: Any) -> None:
+        drawing.modelspace().add_text("Slip 12 m, k\u00fchl")
+        block = drawing.blocks.new("TITLE")
+        block.add_text("Harbour Authority")
+        drawing.modelspace().add_blockref("TITLE", (0, 0)).add_attrib("DRAWN", "M. Larsen")
+
+    drawing = ezdxf.new(version)  # type: ignore[attr-defined]
+    sheet(drawing)
+    file = io.BytesIO()
+    drawing.write(file, fmt="bin")
+    binary_parts = await read("sheet.dxf", file.getvalue())
+    text = io.StringIO()
+    drawing.write(text)
+    text_parts = await read("sheet.dxf", text.getvalue().encode(drawing.output_encoding, "dxfreplace"))
+    assert [part.text for part in binary_parts] == [part.text for part in text_parts]
+    assert any("k\u00fchl" in part.text for part in binary_parts)
+    for end in range(30, len(file.getvalue()), len(file.getvalue()) // 7):
+        with suppress(Unreadable):
+            await read("cut.dxf", file.getvalue()[:end])
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"no drawing", b"\x00" * 5_000, b"  0\nSECTION\n  2\nENTITIES\n", drawn(boat_house)[:20_000]],
@@ -124,7 +207,9 @@ async def test_a_drawing_truncated_before_its_content_is_refused_not_read_as_emp
 
 
 async def test_a_dwg_file_is_refused_with_conversion_advice(read: Reading) -> None:
-    with pytest.raises(Unreadable, match=r"DWG\. Save it as \.dxf"):
+    with pytest.raises(
+        Unreadable, match=r"DWG\. Save it as \.dxf, or install LibreDWG .* run 'dwg2dxf FILE\.dwg'"
+    ):
         await read("house.dwg", b"AC1032\0\0\0" + bytes(200))
 
 

@@ -143,6 +143,38 @@ def storeys(count: int) -> bytes:
     )
 
 
+def grouped_building(count: int) -> bytes:
+    """Return a building whose property sets share a chain of groups of properties, and that has many classes."""
+    lines = [
+        *(f"IFCCOMPLEXPROPERTY('g',$,'',{references(number + 2, 1)})" for number in range(count)),
+        f"IFCCOMPLEXPROPERTY('g',$,'',{references(1, count)})",
+        *[f"IFCPROPERTYSET({GLOBAL_ID},$,'s',$,{references(1, 1)})"] * count,
+        *[f"IFCDOOR({GLOBAL_ID},$,'w',$)"] * count,
+        *["IFCCLASSIFICATIONREFERENCE($,'c',$,$)"] * count,
+    ]
+    sets, doors, classes = (count * part + 2 for part in (1, 2, 3))
+    relations = [
+        f"IFCRELDEFINESBYPROPERTIES({GLOBAL_ID},$,$,$,{references(doors, count)},{references(sets, 1)})",
+        *(
+            f"IFCRELASSOCIATESCLASSIFICATION({GLOBAL_ID},$,$,$,{references(doors + number, 1)},#{classes + number})"
+            for number in range(count)
+        ),
+    ]
+    return exchange("IFC4", [*lines, *relations])
+
+
+def drawing(count: int, entity: str, block: str = "") -> bytes:
+    """Return a drawing of release 12 with many entities, and as many blocks. ``N`` is the number of each."""
+    entities, blocks = (
+        "".join(tags.replace("N", str(number)) for number in range(count)) for tags in (entity, block)
+    )
+    sections = f"0|SECTION|2|BLOCKS|{blocks}0|ENDSEC|0|SECTION|2|ENTITIES|{entities}0|ENDSEC|0|EOF|"
+    return sections.replace("|", "\n").encode()
+
+
+BLOCK: Final = "0|BLOCK|2|BN|10|0|20|0|0|TEXT|10|0|20|0|1|a|0|INSERT|2|B0|10|0|20|0|0|ENDBLK|"
+
+
 def assemblies(count: int, name: str = "a") -> bytes:
     """Return assemblies that all contain one part with a name, and belong to one assembly with this name."""
     products = count + 2
@@ -297,6 +329,19 @@ STRUCTURES: Final[Mapping[str, tuple[str, Build]]] = {
     "a long name of a property": ("a.ifc", lambda n: building(n, name="a" * n)),
     "a long value of a property": ("a.ifc", lambda n: building(n, value="b" * n)),
     "a long name above many storeys": ("a.ifc", storeys),
+    "groups of properties and classes": ("a.ifc", grouped_building),
+    "insertions of blocks in a drawing": (
+        "a.dxf",
+        lambda n: drawing(n // 10, "0|INSERT|2|BN|10|0|20|0|", BLOCK),
+    ),
+    "data of entities in a drawing": (
+        "a.dxf",
+        lambda n: drawing(n // 10, "0|LINE|10|0|20|0|11|1|21|1|1001|APP|1000|aN|"),
+    ),
+    "codes of a text in a drawing": (
+        "a.dxf",
+        lambda n: drawing(1, "0|MTEXT|10|0|20|0|1|" + "\\S1#2;\\S1/\\f\\H1" * n + "|"),
+    ),
     "assemblies": ("a.stp", assemblies),
     "assemblies with a long name": ("a.stp", quarter(lambda n: assemblies(n, "a" * n))),
     "lines of a page": (

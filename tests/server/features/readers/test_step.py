@@ -8,7 +8,7 @@ import pytest
 from tests.server.features.readers.reading import Reading, stand_in_one_text
 
 from portico_server.features.chunkers.document import SourceDocument, Unreadable
-from portico_server.features.readers import step
+from portico_server.features.readers import step, step_file
 
 
 def written(schema: str, lines: Iterable[str], name: str = "boat.stp") -> bytes:
@@ -153,20 +153,30 @@ async def test_a_building_is_read_by_storeys_with_the_property_sets_of_its_eleme
         assert line in about.text.splitlines()
     storey = ("Boat house", "Quay", "House", "Ground floor")
     assert [(part.place.heading, part.text) for part in parts] == [
-        (storey[:1], "Project Boat house: Winter storage, Phase 2"),
-        (storey[:2], "Site Quay"),
-        (storey[:3], "Building House"),
-        (storey, "Storey Ground floor, elevation 450\nWall (2): Wall A, Wall B\nDoor (1): Gate"),
+        (storey[:1], f"Project Boat house: Winter storage, Phase 2, GlobalId {10:022d}"),
+        (storey[:2], f"Site Quay, GlobalId {11:022d}"),
+        (storey[:3], f"Building House, GlobalId {12:022d}"),
+        (
+            storey,
+            f"Storey Ground floor, elevation 450 mm, GlobalId {13:022d}\n"
+            "Wall (2): Wall A, Wall B\nDoor (1): Gate",
+        ),
+        (
+            (*storey, "Wall", "Attributes"),
+            f"Name | GlobalId\nWall A | {30:022d}\nWall B | {31:022d}",
+        ),
         (
             (*storey, "Wall", "Pset_WallCommon"),
-            "Name | FireRating | LoadBearing\nWall A | F90 | yes\nWall B | F90 | yes",
+            "Name | FireRating (fire rating) | LoadBearing (load bearing)\nWall A | F90 | yes\nWall B | F90 | yes",
         ),
-        ((*storey, "Wall", "Qto_Wall"), "Name | Length\nWall A | 4250.5"),
+        ((*storey, "Wall", "Qto_Wall"), "Name | Length\nWall A | 4250.5 mm"),
+        ((*storey, "Door", "Attributes"), f"Name | GlobalId\nGate | {32:022d}"),
         ((*storey, "Door", "Type"), "Name | Type\nGate | Sliding gate"),
         ((*storey, "Door", "Material"), "Name | Material\nGate | Oak"),
         ((*storey, "Door", "Pset_DoorCommon"), "Name | Use | Width\nGate | Boats, People | 2.5 to 3"),
-        ((*storey[:3], "Roof"), "Storey Roof, elevation 3200"),
+        ((*storey[:3], "Roof"), f"Storey Roof, elevation 3200 mm, GlobalId {14:022d}"),
         (("Plate",), "Plate (1): Loose plate"),
+        (("Plate", "Attributes"), f"Name | GlobalId\nLoose plate | {34:022d}"),
     ]
 
 
@@ -231,9 +241,9 @@ def test_cyclic_assemblies_and_spaces_are_read_without_looping() -> None:
 def test_an_unreadable_step_file_is_refused_with_a_reason(
     content: bytes, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "MAX_INSTANCES", 10)
-    monkeypatch.setattr(step, "MAX_KEPT_INSTANCES", 1)
-    monkeypatch.setattr(step, "MAX_FILE_BYTES", 6_000)
+    monkeypatch.setattr(step_file, "MAX_INSTANCES", 10)
+    monkeypatch.setattr(step_file, "MAX_KEPT_INSTANCES", 1)
+    monkeypatch.setattr(step_file, "MAX_FILE_BYTES", 6_000)
     with pytest.raises(Unreadable, match=said):
         list(step.read(SourceDocument("a.stp", content)))
 
