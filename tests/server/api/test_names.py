@@ -206,7 +206,7 @@ async def test_the_chat_of_a_shared_store_ignores_a_callers_own_same_named_store
     caller = Principal(town.mallory.id, frozenset(SCOPES))
     app = await registry.resolve("hr", caller)
     assert app.card.owner is None and app.card.id == shared_store["id"] != hers["id"]
-    answering = await app._answering(app._store)  # type: ignore[attr-defined]
+    answering = await app._answering(app._store.card)  # type: ignore[attr-defined]
     assert answering._places == (f"store/{shared_store['id']}",)
 
 

@@ -124,13 +124,19 @@ class StoreServices:
 
 @asynccontextmanager
 async def store_services(
-    home: Path, *, find_launcher: Callable[[str], Awaitable[Launcher]] = this_machine, **settings: Any
+    home: Path,
+    *,
+    find_launcher: Callable[[str], Awaitable[Launcher]] = this_machine,
+    postgres_url: str = "",
+    **settings: Any,
 ) -> AsyncIterator[StoreServices]:
-    """Yield a `StoreServices` over ``home``, which may have had one before."""
+    """Yield a `StoreServices` over ``home``, which may have had one before. It uses SQLite unless ``postgres_url`` is
+    given.
+    """
     home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     # Tests sync explicitly, and a second reader process would take longer to start than to read these files.
     configured = Settings(home=home, **{"watch": False, "ingest_workers": 1, **settings})
-    database = Database(configured.database) if configured.database else Database.at(configured.database_path)
+    database = Database(postgres_url) if postgres_url else Database.at(configured.database_path)
     database.prepare()
     registry = Registry()
     model = LetterEmbedding()

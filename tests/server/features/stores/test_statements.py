@@ -35,7 +35,7 @@ async def shop(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             yield services
         return
     with postgres.running() as server:
-        async with store_services(tmp_path / "home", database=server.new()) as services:
+        async with store_services(tmp_path / "home", postgres_url=server.new()) as services:
             yield services
 
 
